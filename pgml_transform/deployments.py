@@ -1,0 +1,124 @@
+"""What this backend holds, published for the others: one small file a backend, replaced atomically.
+
+The files lie under pg_stat_tmp in the data directory, which is a backend's working directory; base backups skip it.
+A file is named by the process and the moment it began, so that a process number used again is another file.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path("pg_stat_tmp/pgml_transform")
+
+# How often a load publishes how far it is.
+_PROGRESS_SECONDS = 0.1
+
+LOADING, IDLE, RUNNING, FAILED = "loading", "idle", "running", "failed"
+
+
+@dataclass
+class Deployment:
+    """A row of pgml.deployments but for who and where. Times in seconds since 1970, sizes in bytes.
+
+    Never in it: inputs, outputs, tokens.
+    """
+
+    task: str
+    model: str
+    revision: str | None = None
+    engine: str = "backend"
+    device: str | None = None
+    device_map: dict[str, Any] | None = None
+    dtype: str | None = None
+    quantization: str | None = None
+    parameters: int | None = None
+    host_bytes: int = 0
+    gpu_bytes: int = 0
+    state: str = LOADING
+    progress: float = 0.0
+    loaded_at: float | None = None
+    load_seconds: float | None = None
+    last_used_at: float | None = None
+    calls: int = 0
+    inputs: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    busy_seconds: float = 0.0
+    errors: int = 0
+    last_error: str | None = None
+
+
+@dataclass
+class Board:
+    """This backend's rows. `backend_start` is that of pg_stat_activity, in microseconds since 1970."""
+
+    pid: int
+    backend_start: int
+    rows: list[Deployment] = field(default_factory=list)
+    folder: Path = FOLDER
+    _published_at: float = 0.0
+
+    def add(self, row: Deployment) -> None:
+        """Show a row from now on."""
+        self.rows.append(row)
+        self.publish()
+
+    def remove(self, rows: Iterable[Deployment]) -> None:
+        """Show these rows no more."""
+        gone = [id(row) for row in rows]
+        self.rows = [row for row in self.rows if id(row) not in gone]
+        self.publish()
+
+    def publish_progress(self, row: Deployment, progress: float) -> None:
+        """Publish how far a load is, at most ten times a second."""
+        row.progress = progress
+        if time.monotonic() - self._published_at > _PROGRESS_SECONDS:
+            self.publish()
+
+    def publish(self) -> None:
+        """Replace this backend's file by the rows as they are now."""
+        self._published_at = time.monotonic()
+        path = self.folder / f"{self.pid}.{self.backend_start}.json"
+        if not self.rows:
+            path.unlink(missing_ok=True)
+            return
+        new = path.with_suffix(".new")
+        text = json.dumps([asdict(row) for row in self.rows])
+        try:
+            new.write_text(text, "utf-8")
+        except FileNotFoundError:  # the first one on this server, or after a restart that emptied pg_stat_tmp
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            new.write_text(text, "utf-8")
+        new.replace(path)
+
+
+def read(alive: dict[int, int], folder: Path = FOLDER) -> list[tuple[int, dict[str, Any]]]:
+    """(pid, row) of every backend in `alive` (pid: its backend_start); removes the files of all others."""
+    rows = []
+    for path in sorted(folder.glob("*.json")):
+        pid, start = (int(part) for part in path.stem.split("."))
+        if alive.get(pid) != start:
+            if not _is_alive(pid):
+                path.unlink(missing_ok=True)
+            continue
+        try:
+            rows += [(pid, row) for row in json.loads(path.read_text("utf-8"))]
+        except FileNotFoundError:  # its backend let go of everything just now
+            continue
+    return rows
+
+
+def sweep(folder: Path = FOLDER) -> None:
+    """Remove the files of processes that are gone; for the backend that begins to publish."""
+    for path in [*folder.glob("*.json"), *folder.glob("*.new")]:
+        if not _is_alive(int(path.name.split(".")[0])):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()

@@ -1,0 +1,142 @@
+"""What is here: the GPUs and their free memory, the RAM under every limit on it, bf16 or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+# Without one of these nodes in /dev there is no GPU to ask for, and torch need not be imported to learn that.
+_GPU_NODES = ("nvidia[0-9]*", "dxg", "kfd")
+
+# The first generation whose compute capability has bf16 arithmetic; before it torch emulates it.
+_AMPERE = 8
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU; sizes in bytes. `held` is what this backend's own pipelines take there and could give back."""
+
+    index: int
+    name: str
+    total: int
+    free: int
+    bf16: bool
+    held: int = 0
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The machine as this backend may use it; sizes in bytes. `ram_held` as `Gpu.held`."""
+
+    ram_total: int
+    ram_free: int
+    cpu_bf16: bool = False
+    gpus: tuple[Gpu, ...] = ()
+    ram_held: int = 0
+
+
+def probe(held: dict[str, int] | None = None, memory_limit: int | None = None) -> Hardware:
+    """Look at the machine now. `held`: bytes that this backend's pipelines hold, by device ("cpu", "cuda:0")."""
+    held = held or {}
+    total, free = probe_ram(held, memory_limit)
+    return Hardware(total, free, _cpu_has_bf16(), _gpus(held), held.get("cpu", 0))
+
+
+def probe_ram(held: dict[str, int], memory_limit: int | None) -> tuple[int, int]:
+    """The RAM in all, and what of it this backend may still take.
+
+    `memory_limit` caps the RAM of this backend's models, the administrator's `pgml.memory_limit`.
+    """
+    total, free = _ram()
+    if memory_limit is not None:
+        total, free = min(total, memory_limit), min(free, max(0, memory_limit - held.get("cpu", 0)))
+    return total, free
+
+
+def has_gpu() -> bool:
+    """Whether the kernel shows a GPU, which says nothing yet of whether torch can use it."""
+    return any(any(Path("/dev").glob(pattern)) for pattern in _GPU_NODES)
+
+
+def _ram() -> tuple[int, int]:
+    """The machine's memory and what of it a process may still take: the least of the kernel's and the cgroups' word."""
+    lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+    meminfo = {line.partition(":")[0]: int(line.split()[1]) << 10 for line in lines}
+    total, free = meminfo["MemTotal"], meminfo["MemAvailable"]
+    for limit, used in _cgroup_limits():
+        total, free = min(total, limit), min(free, max(0, limit - used))
+    return total, free
+
+
+def _cgroup_limits() -> list[tuple[int, int]]:
+    """(limit, used) in bytes of each memory cgroup above this process, used without the page cache it can drop."""
+    limits = []
+    for line in Path("/proc/self/cgroup").read_text("ascii").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            limits += _walk(Path("/sys/fs/cgroup"), path, "memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            root = Path("/sys/fs/cgroup/memory")
+            limits += _walk(root, path, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    return limits
+
+
+def _walk(root: Path, path: str, limit: str, usage: str, cache: str) -> list[tuple[int, int]]:
+    """The limits from the process's own group up to the root; in a container only the root is visible."""
+    found = []
+    group = root / path.lstrip("/")
+    for folder in [group, *group.parents]:
+        if folder.is_relative_to(root) and (folder / limit).exists():
+            value = (folder / limit).read_text("ascii").strip()
+            if value.isdigit():
+                stat = dict(line.split(" ", 1) for line in (folder / "memory.stat").read_text("ascii").splitlines())
+                used = int((folder / usage).read_text("ascii")) - int(stat.get(cache, 0))
+                found.append((int(value), used))
+    return found
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bf16 in hardware; without, it is six times slower than fp32."""
+    flags = {"avx512_bf16", "amx_bf16", "bf16"}
+    for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in {"flags", "Features"}:
+            return not flags.isdisjoint(value.split())
+    return False
+
+
+def _gpus(held: dict[str, int]) -> tuple[Gpu, ...]:
+    if not has_gpu():
+        return ()
+    import torch
+
+    if not torch.cuda.is_available():
+        return ()
+    gpus = []
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        gpus.append(
+            Gpu(
+                index,
+                properties.name,
+                properties.total_memory,
+                _gpu_free(index, properties.total_memory),
+                bf16=properties.major >= _AMPERE,
+                held=held.get(f"cuda:{index}", 0),
+            )
+        )
+    return tuple(gpus)
+
+
+def _gpu_free(index: int, total: int) -> int:
+    """Free bytes of a GPU, and what torch's allocator keeps there unused.
+
+    Asked through NVML where pynvml is installed, since CUDA's own answer makes a context (some 300 MB) on the GPU.
+    """
+    import torch
+
+    try:
+        free = total - int(torch.cuda.device_memory_used(index))
+    except ModuleNotFoundError:
+        free = torch.cuda.mem_get_info(index)[0]
+    return int(free + torch.cuda.memory_reserved(index) - torch.cuda.memory_allocated(index))

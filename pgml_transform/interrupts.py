@@ -1,0 +1,105 @@
+"""Cancel, timeout and termination while Python works.
+
+PostgreSQL's signal handlers only set flags, and Python returns to the server too late to look at them. A daemon
+thread reads the flags and raises `Interrupted` in the main thread, which then lets the server raise its own error.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_POLL_SECONDS = 0.02
+# A library's `except:` can swallow the exception; it is raised again as long as the flag stands.
+_AGAIN_AFTER_POLLS = 25
+
+
+class Interrupted(BaseException):
+    """The server wants this statement to stop. Not an Exception: libraries must not handle it."""
+
+
+class Watch:
+    """The thread and its target. One a process, made with the first call that needs it."""
+
+    def __init__(self, is_pending: Callable[[], bool]) -> None:
+        self._is_pending = is_pending
+        self._lock = threading.Lock()
+        self._working = threading.Event()
+        self._target: int | None = None
+        self._thread: threading.Thread | None = None
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Do the work in this thread; raises Interrupted, wherever in it the flag came up. Nests."""
+        if self._target is not None:
+            return work()
+        try:
+            self._start()
+            try:
+                return work()
+            finally:
+                self._stop()
+        except Interrupted:
+            self._stop()  # the exception may have come in the middle of the other stop
+            raise
+
+    def _start(self) -> None:
+        if self._thread is None:
+            # A thread inherits the mask: with every signal blocked it takes none of the server's.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            try:
+                self._thread = threading.Thread(target=self._watch, name="pgml-interrupts", daemon=True)
+                self._thread.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self._target = threading.get_ident()
+        self._working.set()
+
+    def _stop(self) -> None:
+        with self._lock:
+            self._working.clear()
+            if self._target is not None:
+                _raise_in(self._target, None)  # takes back what was raised and has not arrived
+            self._target = None
+
+    def _watch(self) -> None:
+        polls = 0
+        pause = threading.Event()
+        while True:
+            self._working.wait()
+            if self._is_pending():
+                if polls % _AGAIN_AFTER_POLLS == 0:
+                    with self._lock:
+                        if self._target is not None and self._working.is_set():
+                            _raise_in(self._target, Interrupted)
+                polls += 1
+            else:
+                polls = 0
+            pause.wait(_POLL_SECONDS)
+
+
+def _raise_in(thread: int, exception: type[BaseException] | None) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread), None if exception is None else ctypes.py_object(exception)
+    )
+
+
+def _flag(name: str) -> Callable[[], bool]:
+    """Reader of one of the server's global flags (globals.c); always false outside a server."""
+    try:
+        flag = ctypes.c_int.in_dll(ctypes.CDLL(None), name)
+    except ValueError:
+        return lambda: False
+    return lambda: flag.value != 0
+
+
+_cancel, _die = _flag("QueryCancelPending"), _flag("ProcDiePending")
+
+# Set for these two and for what only wants an answer at a safe point (a barrier, catch-up of invalidations).
+server_wants_attention = _flag("InterruptPending")
+
+WATCH = Watch(lambda: _cancel() or _die())
