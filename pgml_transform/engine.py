@@ -124,10 +124,10 @@ class Engine:
         self.board.add(row)
         started = time.monotonic()
         try:
+            loader.import_libraries()
             with self._guarded(settings, f'loading model "{task.model}"', on_gpu=_uses_gpu(place)):
-                pipeline = loader.load(
-                    task, place, found, settings, lambda share: self.board.publish_progress(row, share)
-                )
+                follow = loader.Listener(lambda share: self.board.publish_progress(row, share), self.warning)
+                pipeline = loader.load(task, place, found, settings, follow)
         except BaseException as error:
             self._failed_load(row, error)
             raise

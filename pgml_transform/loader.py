@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,14 @@ from pgml_transform.placement import Placement
 from pgml_transform.settings import Settings
 from pgml_transform.task import Task
 
-Progress = Callable[[float], None]
+
+@dataclass(frozen=True)
+class Listener:
+    """Who follows a load: `progress` is told the share of the weights that is read, 0 to 1; `warn` what is odd."""
+
+    progress: Callable[[float], None]
+    warn: Callable[[str], None]
+
 
 # Read by the libraries when they are imported. No telemetry, no threads that convert checkpoints on the hub, no
 # bars on the server's stderr, and no pool of tokenizer threads that a fork would break.
@@ -36,6 +44,15 @@ _ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "BITSANDBYTES_NOWELCOME": "1",
 }
+
+
+def import_libraries() -> None:
+    """Import what every load needs: some 200 MB that belong to the libraries, not to a model."""
+    import transformers
+
+    for name in ("AutoTokenizer", "GenerationConfig", "pipelines"):
+        getattr(transformers, name)  # it imports on the first look
+    _unhand_logs()
 
 
 def prepare_environment() -> None:
@@ -51,20 +68,24 @@ def _unhand_logs() -> None:
         logger.propagate = True
 
 
-def load(task: Task, placement: Placement, checkpoint: Checkpoint, settings: Settings, progress: Progress) -> Any:
-    """The pipeline, ready to be called. `progress` is told the share of the weights that is read, 0 to 1.
+def load(task: Task, placement: Placement, checkpoint: Checkpoint, settings: Settings, listener: Listener) -> Any:
+    """The pipeline, ready to be called.
 
     Raises InvalidTask for a keyword that neither the pipeline nor the library knows, ModelBroken and MissingPackage
     where the load fails, OutOfMemory where memory does.
     """
-    with _translated(task), _reported(progress):
+    with _translated(task), _reported(listener):
         from transformers import pipelines
 
-        _unhand_logs()
         entry = pipelines.PIPELINE_REGISTRY.check_task(task.task)[1]
         calling = json.loads(task.calling)
         signatures.check(_pipeline_class(entry["impl"]), calling, f'task "{task.task}"', InvalidTask)
-        model = _model(entry["pt"][0], task, placement, checkpoint, settings)
+        model, report = _model(entry["pt"][0], task, placement, checkpoint, settings)
+        if missing := sorted(report["missing_keys"]):
+            listener.warn(
+                f'model "{task.model}" was not trained for task "{task.task}": {len(missing)} of its weights are '
+                f"random, such as {missing[0]}"
+            )
         tokenizer = _tokenizer(task, settings)
         _pad(tokenizer, model)
         return pipelines.pipeline(
@@ -122,7 +143,7 @@ def _model(auto: Any, task: Task, placement: Placement, checkpoint: Checkpoint, 
             keywords["max_memory"] = _devices(json.loads(placement.max_memory), keys=True)
     elif placement.quantization is not None or checkpoint.quantization is not None:
         keywords["device_map"] = {"": CPU}  # quantizers look for a GPU when they are told nothing
-    return auto.from_pretrained(task.model, **_hub(task, settings), **keywords)
+    return auto.from_pretrained(task.model, **_hub(task, settings), **keywords, output_loading_info=True)
 
 
 def _tokenizer(task: Task, settings: Settings) -> Any:
@@ -134,7 +155,14 @@ def _tokenizer(task: Task, settings: Settings) -> Any:
     where = _hub(task, settings)
     if name != task.model:
         del where["revision"]  # it is the model's
-    return AutoTokenizer.from_pretrained(name, **where, **keywords)
+    tokenizer = AutoTokenizer.from_pretrained(name, **where, **keywords)
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # made up, where there are no files to load it from
+        raise ModelBroken(
+            f'model "{name}" has no tokenizer',
+            detail="Its repository has no vocabulary.",
+            hint='name one that it was trained with: "tokenizer": "organization/name"',
+        )
+    return tokenizer
 
 
 def _hub(task: Task, settings: Settings) -> dict[str, Any]:
@@ -185,7 +213,7 @@ def _pad(tokenizer: Any, model: Any) -> None:
 
 
 @contextmanager
-def _reported(progress: Progress) -> Iterator[None]:
+def _reported(listener: Listener) -> Iterator[None]:
     """Listen to the bar that transformers moves tensor by tensor; it is never drawn."""
     from transformers.utils import logging as bars
 
@@ -195,7 +223,7 @@ def _reported(progress: Progress) -> Iterator[None]:
         iterable = args[0] if args else kwargs.get("iterable")
         if iterable is None or kwargs.get("desc") != "Loading weights":
             return factory(*args, **kwargs)
-        return _counted(list(iterable), progress)
+        return _counted(list(iterable), listener)
 
     previous = bars.set_tqdm_hook(bar)
     try:
@@ -204,10 +232,10 @@ def _reported(progress: Progress) -> Iterator[None]:
         bars.set_tqdm_hook(previous)
 
 
-def _counted(items: list[Any], progress: Progress) -> Iterator[Any]:
+def _counted(items: list[Any], listener: Listener) -> Iterator[Any]:
     for done, item in enumerate(items):
         yield item
-        progress((done + 1) / len(items))
+        listener.progress((done + 1) / len(items))
 
 
 @contextmanager

@@ -27,6 +27,10 @@ _OUT_OF_MEMORY = (
 )
 
 
+# Stacks and arenas of the threads that a library starts: counted in full where they are mapped, and hardly used.
+_THREADS = 64 << 20
+
+
 @contextmanager
 def limited_to(more: int, doing: str) -> Iterator[None]:
     """Let this process allocate `more` bytes than it has now; what asks for more gets OutOfMemory.
@@ -35,7 +39,7 @@ def limited_to(more: int, doing: str) -> Iterator[None]:
     The limit is given back afterwards, however the block ends.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = _private_bytes() + max(0, more)
+    limit = _private_bytes() + max(0, more) + _THREADS
     if soft != resource.RLIM_INFINITY:
         limit = min(limit, soft)
     with translated(more, doing):

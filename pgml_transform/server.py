@@ -105,11 +105,14 @@ def warning(text: str) -> None:
 def safe_point() -> None:
     """Let the server act on what it waits for: a cancel, but also barriers and invalidations."""
     if interrupts.server_wants_attention():
-        check_interrupts()
+        try:
+            _let_server_in()
+        except plpy.SPIError as error:
+            raise interrupts.Interrupted from error  # no library on the way may take it for an error of the model
 
 
-def check_interrupts() -> None:
-    """Let the server raise its own error if this statement is to stop."""
+def _let_server_in() -> None:
+    """Any statement will do: the server raises its own error if this one is to stop."""
     plpy.execute("SELECT 1")
 
 
@@ -130,8 +133,8 @@ def outcome(function: Callable[..., Any]) -> Callable[..., Outcome]:
     def attempt(*arguments: Any) -> Outcome:
         try:
             return _outcome(result=interrupts.WATCH.run(lambda: function(*arguments)))
-        except interrupts.Interrupted:
-            return _interrupted()
+        except interrupts.Interrupted as error:
+            return _interrupted(error.__cause__)
         except plpy.SPIError as error:
             return _failure(error, str(error), error.sqlstate)
         except PgmlError as error:
@@ -143,9 +146,12 @@ def outcome(function: Callable[..., Any]) -> Callable[..., Outcome]:
     return call
 
 
-def _interrupted() -> Outcome:
+def _interrupted(cause: BaseException | None) -> Outcome:
+    """The server's own error, which it raised before or raises now."""
     try:
-        check_interrupts()
+        if cause is not None:
+            raise cause
+        _let_server_in()
     except plpy.SPIError as error:
         return _outcome(sqlstate=error.sqlstate, message=str(error))
     return _outcome(sqlstate="57014", message="canceling statement due to user request")
@@ -164,12 +170,12 @@ def _outcome(**fields: Any) -> Outcome:
 
 
 class _ServerLog(logging.Handler):
-    """What the libraries log, in the server's log: their warnings as LOG, the rest as DEBUG2."""
+    """What the libraries log, in the server's log, as DEBUG2: a LOG would bring the statement along, and its inputs."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if os.getpid() != _PID or not _in_main_thread():
             return  # plpy belongs to the backend's one thread
-        (plpy.log if record.levelno >= logging.WARNING else plpy.debug)(self.format(record))
+        plpy.debug(self.format(record))
 
 
 _PID = os.getpid()

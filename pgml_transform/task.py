@@ -142,8 +142,8 @@ def _known_task(keywords: dict[str, Any]) -> catalog.KnownTask:
         )
     known = catalog.find(name)
     if known is None:
-        near = difflib.get_close_matches(name.lower(), catalog.NAMES, n=2, cutoff=0.75)
-        hint = "did you mean " + " or ".join(f'"{one}"' for one in near) + "? " if near else ""
+        near = difflib.get_close_matches(name.lower(), catalog.NAMES, n=1, cutoff=0.75)
+        hint = f'did you mean "{near[0]}"? ' if near else ""
         raise UnknownTask(
             f'unknown task "{name}"',
             detail=f"The tasks are: {', '.join(catalog.NAMES)}.",
