@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -150,3 +151,14 @@ def memory_of(pid: int) -> int:
 def hub_cache() -> str:
     """The hub's cache with the sample models, as the server sees it."""
     return os.environ["HF_HUB_CACHE"]
+
+
+@pytest.fixture
+def model_directory(tmp_path_factory: pytest.TempPathFactory, hub_cache: str) -> Path:
+    """A directory with a model of token classification, which the server can read."""
+    folder = tmp_path_factory.mktemp("model")
+    for parent in [folder, *folder.parents][:3]:
+        parent.chmod(0o755)
+    (snapshot,) = Path(hub_cache).glob("models--dbmdz--bert-large-cased-finetuned-conll03-english/snapshots/*")
+    shutil.copytree(snapshot, folder, dirs_exist_ok=True)
+    return folder

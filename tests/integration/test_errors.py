@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -310,29 +309,17 @@ def test_a_bad_task_imports_no_torch(connection: Connection) -> None:
     assert "libtorch" not in Path(f"/proc/{pid}/maps").read_text("utf-8")
 
 
-@pytest.fixture
-def directory(tmp_path_factory: pytest.TempPathFactory, hub_cache: str) -> Path:
-    """A model in a directory that the server can read."""
-    folder = tmp_path_factory.mktemp("model")
-    for parent in [folder, *folder.parents][:3]:
-        parent.chmod(0o755)
-    snapshots = Path(hub_cache) / "models--distilbert--distilbert-base-uncased-finetuned-sst-2-english" / "snapshots"
-    for path in next(snapshots.iterdir()).iterdir():
-        shutil.copy(path, folder)
-    return folder
-
-
-def test_a_directory_whose_configuration_does_not_fit(warm: Connection, directory: Path) -> None:
+def test_a_directory_whose_configuration_does_not_fit(warm: Connection, model_directory: Path) -> None:
     """A superuser may name a directory; weights of another shape than its configuration's are an error."""
-    task = {"task": "text-classification", "model": str(directory)}
-    assert one(warm, "SELECT pgml.transform(%s::jsonb, ARRAY['I love it'])", Jsonb(task))[0]["label"] == "POSITIVE"
+    task = {"task": "token-classification", "model": str(model_directory)}
+    assert one(warm, "SELECT pgml.transform(%s::jsonb, ARRAY['I am Omar'])", Jsonb(task))[0][0]["word"] == "Omar"
 
-    config = json.loads((directory / "config.json").read_text())
-    (directory / "config.json").write_text(json.dumps({**config, "dim": 999}))
+    config = json.loads((model_directory / "config.json").read_text())
+    (model_directory / "config.json").write_text(json.dumps({**config, "intermediate_size": 999}))
     error = transform_error(warm, {**task, "attn_implementation": "eager"})
     assert error.sqlstate == "58P01"
     assert error.diag.message_primary == (
-        f'pgml.ModelBroken: could not load model "{directory}" for task "text-classification"'
+        f'pgml.ModelBroken: could not load model "{model_directory}" for task "token-classification"'
     )
 
 

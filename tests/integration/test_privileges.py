@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,21 +87,14 @@ def test_allowed_models_bounds_everybody(owner: Connection, app: Connection) -> 
     )
 
 
-def test_directories_are_the_administrators_to_open(
-    owner: Connection, app: Connection, tmp_path_factory: pytest.TempPathFactory, hub_cache: str
-) -> None:
+def test_directories_are_the_administrators_to_open(owner: Connection, app: Connection, model_directory: Path) -> None:
     """An ordinary role loads a directory only where a pattern matches its real path."""
-    folder = tmp_path_factory.mktemp("model")
-    for parent in [folder, *folder.parents][:3]:
-        parent.chmod(0o755)
-    snapshots = Path(hub_cache) / "models--distilbert--distilbert-base-uncased-finetuned-sst-2-english" / "snapshots"
-    shutil.copytree(next(snapshots.iterdir()), folder, dirs_exist_ok=True)
-    query = "SELECT pgml.transform(jsonb_build_object('task', 'text-classification', 'model', %s::text), ARRAY['I love it'])"
+    query = "SELECT pgml.transform(jsonb_build_object('task', 'ner', 'model', %s::text), ARRAY['I am Omar'])"
 
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="is a directory of the server"):
-        app.execute(query, [str(folder)])
-    owner.execute("INSERT INTO pgml.allowed_models VALUES (%s)", [f"{folder.parent}/*"])
-    assert one(app, query, str(folder))[0]["label"] == "POSITIVE"
+        app.execute(query, [str(model_directory)])
+    owner.execute("INSERT INTO pgml.allowed_models VALUES (%s)", [f"{model_directory.parent}/*"])
+    assert one(app, query, str(model_directory))[0][0]["word"] == "Omar"
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="is not allowed"):
         app.execute(query, ["/etc"])
 
@@ -142,8 +134,7 @@ def test_no_variable_of_the_session_decides_what_python_is_loaded(app: Connectio
     app.execute("SET pgml.venv = '/tmp/evil'")
     app.execute("SET pgml.python_path = '/tmp/evil'")
     app.execute("SET search_path = pg_temp")
-    app.execute(
-        "CREATE FUNCTION pg_temp._transform(text, text, text[], boolean) RETURNS jsonb LANGUAGE sql AS 'SELECT NULL::jsonb'"
-    )
+    signature = "pg_temp._transform(text, text, text[], boolean) RETURNS jsonb"
+    app.execute(f"CREATE FUNCTION {signature} LANGUAGE sql AS 'SELECT NULL::jsonb'")
 
     assert one(app, CLASSIFY)[0]["label"] == "POSITIVE"
