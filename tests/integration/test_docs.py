@@ -12,9 +12,10 @@ CHECKOUT = Path(__file__).parents[2]
 DOCUMENTS = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
 
 
-def blocks(document: Path) -> list[str]:
-    """The SQL blocks of a document."""
-    return re.findall(r"^```sql\n(.*?)^```", document.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+def blocks(document: Path, language: str = "sql") -> list[str]:
+    """The blocks of a document that are fenced in this language."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", document.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return [text for name, text in fenced if name == language]
 
 
 @pytest.mark.usefixtures("database")
@@ -37,7 +38,7 @@ def test_every_block_runs(document: Path, connect: Connect) -> None:
 def test_no_sql_is_left_out() -> None:
     """A block without a language, which no test runs, has no SQL in it."""
     for document in DOCUMENTS:
-        for block in re.findall(r"^```\n(.*?)^```", document.read_text("utf-8"), re.MULTILINE | re.DOTALL):
+        for block in blocks(document, language=""):
             assert "SELECT" not in block
             assert "CREATE" not in block
 
