@@ -16,8 +16,8 @@ One step a module, in the order that a call takes them; between the steps go fro
     result        outputs -> strict JSON
 
 Beside them: settings (the table of settings), deployments (what pgml.deployments shows), interrupts (cancel while
-Python works), memory (the guard against running out), values and sizes (JSON and bytes
-in messages), errors (the tree of errors).
+Python works), memory (the guard against running out), doctor (what may be wrong with an installation), values and
+sizes (JSON and bytes in messages), errors (the tree of errors).
 """
 
 from importlib.metadata import version

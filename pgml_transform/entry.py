@@ -9,7 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from pgml_transform import call, catalog, deployments, memory, policy, result, server, settings, task
+from pgml_transform import call, catalog, deployments, doctor, memory, policy, result, server, settings, task
 from pgml_transform.engine import Engine
 
 
@@ -90,6 +90,11 @@ def setting_rows() -> list[dict[str, Any]]:
 def task_rows() -> list[tuple[str, str, str, str]]:
     """The rows of pgml.tasks()."""
     return [(one.name, one.input, one.default_model, one.description) for one in catalog.TASKS]
+
+
+def doctor_rows() -> list[dict[str, Any]]:
+    """The rows of pgml.doctor()."""
+    return [asdict(check) for check in doctor.examine(server.caller().settings, server.preloaded_libraries())]
 
 
 def deployment_rows() -> list[dict[str, Any]]:

@@ -92,6 +92,11 @@ def alive_backends() -> dict[int, int]:
     return {row["pid"]: int(row["start"]) for row in rows}
 
 
+def preloaded_libraries() -> str:
+    """The setting shared_preload_libraries."""
+    return str(plpy.execute("SELECT pg_catalog.current_setting('shared_preload_libraries') AS it")[0]["it"])
+
+
 def notice(text: str) -> None:
     """A NOTICE to the client."""
     plpy.notice(text)

@@ -192,6 +192,15 @@ return entry.task_rows()
 $$;
 COMMENT ON FUNCTION pgml.tasks() IS 'the tasks that transform runs';
 
+CREATE FUNCTION pgml.doctor(OUT check_name text, OUT ok boolean, OUT detail text, OUT hint text)
+RETURNS SETOF record
+LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE COST 100000 ROWS 10 SET search_path = pg_catalog, pg_temp
+AS $$
+@python@
+return entry.doctor_rows()
+$$;
+COMMENT ON FUNCTION pgml.doctor() IS 'what may be wrong with this installation, looked at one by one, with the remedies';
+
 -- what all backends hold
 
 CREATE FUNCTION pgml._backend_start() RETURNS bigint

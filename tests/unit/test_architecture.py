@@ -40,7 +40,8 @@ MAY_IMPORT = {
     "loader": {"checkpoint", "devices", "errors", "hub", "memory", "placement", "settings", "signatures", "task"},
     "runner": {"call", "deployments", "errors", "memory", "signatures"},
     "server": {"errors", "interrupts", "memory", "policy", "settings"},
-    "engine": set(MODULES) - {"entry", "server", "policy", "result", "interrupts", "engine"},
+    "doctor": {"deployments", "hardware", "settings", "sizes"},
+    "engine": set(MODULES) - {"entry", "server", "policy", "result", "interrupts", "engine", "doctor"},
     "entry": set(MODULES) - {"entry"},
 }
 
