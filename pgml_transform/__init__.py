@@ -10,14 +10,14 @@ One step a module, in the order that a call takes them; between the steps go fro
       cache       the pipelines that this backend holds, keyed by (Task, Placement)
       checkpoint  what the model's files tell before a weight is read (through hub)
       hardware    what is here: GPUs and their free memory, RAM under its limits, bf16 or not
-      placement   wishes + checkpoint + hardware -> frozen Placement (names of devices from devices)
+      placement   wishes + checkpoint + hardware -> frozen Placement (with devices, footprint)
       loader      Task + Placement -> pipeline; the only module that loads with transformers
       runner      pipeline + inputs -> outputs (signatures tells which arguments it takes)
     result        outputs -> strict JSON
 
 Beside them: settings (the table of settings), deployments (what pgml.deployments shows), interrupts (cancel while
 Python works), memory (the guard against running out), doctor (what may be wrong with an installation), values and
-sizes (JSON and bytes in messages), errors (the tree of errors).
+sizes (JSON and bytes in messages), failures (what the libraries raise, in our errors), errors (the tree of errors).
 """
 
 from importlib.metadata import version

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgml_transform.deployments import Deployment
+from pgml_transform.devices import CPU
 from pgml_transform.placement import Placement
 from pgml_transform.task import Task, Wishes
 
@@ -16,11 +17,15 @@ Key = tuple[Task, Placement]
 
 @dataclass
 class Loaded:
-    """A pipeline that is ready, and its row in pgml.deployments."""
+    """A pipeline that is ready, and its row in pgml.deployments.
+
+    `mapped`: its weights are pages of the checkpoint's file, which the system can drop and read again.
+    """
 
     pipeline: Any
     row: Deployment
     device_bytes: dict[str, int]
+    mapped: bool = False
 
 
 class PipelineCache:
@@ -73,6 +78,10 @@ class PipelineCache:
             for device, size in loaded.device_bytes.items():
                 total[device] = total.get(device, 0) + size
         return total
+
+    def held_private(self) -> int:
+        """Bytes in RAM that come back to the machine when they are let go."""
+        return sum(loaded.device_bytes.get(CPU, 0) for loaded in self if not loaded.mapped)
 
     def _forget(self, key: Key) -> Loaded:
         self._placed = {wish: placed for wish, placed in self._placed.items() if (wish[0], placed) != key}

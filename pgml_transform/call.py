@@ -19,8 +19,11 @@ class Call:
     seed: int | None = None
 
 
-def parse(text: str) -> Call:
-    """Read `args`; InvalidArgument where it is no object or one of our own keywords has a bad value."""
+def parse(text: str, defaults: str = "{}") -> Call:
+    """Read `args`; `defaults` are the arguments that the task sets for every call, canonical JSON.
+
+    Raises InvalidArgument where args is no object or one of our own keywords has a bad value.
+    """
     try:
         arguments = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -30,6 +33,7 @@ def parse(text: str) -> Call:
             f"args is {shortened(text)}, not an object",
             hint="write args => '{\"max_new_tokens\": 32}'::jsonb",
         )
+    arguments = {**json.loads(defaults), **arguments}
     batch_size = _whole(arguments, "batch_size", least=1)
     seed = _whole(arguments, "seed", least=0)
     rest = {name: value for name, value in arguments.items() if name not in {"batch_size", "seed"}}

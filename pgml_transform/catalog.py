@@ -11,14 +11,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class KnownTask:
-    """One task: `input` says what an element of `inputs` is, `generates` whether it writes token by token."""
+    """One task: `input` says what an element of `inputs` is."""
 
     name: str
     input: str
     default_model: str
     default_revision: str
     description: str
-    generates: bool = False
 
 
 TASKS = (
@@ -49,7 +48,6 @@ TASKS = (
         "HuggingFaceTB/SmolLM3-3B",
         "a07cc9a",
         "the continuation of a text",
-        generates=True,
     ),
     KnownTask(
         "token-classification",

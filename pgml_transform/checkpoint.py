@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
+import signal
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,23 +17,12 @@ from pgml_transform.errors import ModelBroken, ModelNotFound
 from pgml_transform.settings import Settings
 from pgml_transform.task import Task
 
-# The dtypes of safetensors' headers, in bytes an element and by torch's names.
-_DTYPES = {
-    "F64": (8, "float64"),
-    "F32": (4, "float32"),
-    "F16": (2, "float16"),
-    "BF16": (2, "bfloat16"),
-    "F8_E4M3": (1, "float8_e4m3fn"),
-    "F8_E5M2": (1, "float8_e5m2"),
-    "I64": (8, "int64"),
-    "I32": (4, "int32"),
-    "I16": (2, "int16"),
-    "I8": (1, "int8"),
-    "U8": (1, "uint8"),
-    "BOOL": (1, "bool"),
-}
-_FLOATING = ("float64", "float32", "float16", "bfloat16")
+# The dtypes of safetensors' headers that a model computes in, by torch's names; others are taken as they are stored.
+_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_FLOATING = tuple(_DTYPES.values())
 _LARGEST_HEADER = 100_000_000  # the limit of the safetensors library itself
+_CONNECTIONS = 8  # at once, for the headers of shards
+_PACKED_ROWS = 32
 _EMBEDDING = re.compile(r"embed|wte|wpe|lm_head|shared\.weight|\.word_")
 
 
@@ -41,6 +32,7 @@ class Checkpoint:
 
     `linear` counts the elements of the matrices that bitsandbytes packs (two dimensions, no embedding, no head),
     `floating` all elements that a dtype applies to (the linear ones among them), `fixed_bytes` the rest, as stored.
+    `unpackable` names the matrices whose rows bitsandbytes can't pack in blocks on a CPU, such as a classifier's head.
     """
 
     model: str
@@ -50,12 +42,7 @@ class Checkpoint:
     linear: int
     fixed_bytes: int
     quantization: str | None = None
-    architectures: tuple[str, ...] = ()
-
-    @property
-    def parameters(self) -> int:
-        """The elements that count as parameters; packed ones count as stored."""
-        return self.floating
+    unpackable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,18 +65,24 @@ def inspect(task: Task, settings: Settings) -> Checkpoint:
     loading = json.loads(task.loading)
     folder = find(task, settings, loading)
     config = _read_json(task, folder / "config.json")
-    tensors = list(_tensors(task, settings, folder, loading.get("variant")))
+    tensors = list(_tensors(task, settings, folder, loading))
     floating = [tensor for tensor in tensors if tensor.dtype in _FLOATING]
     return Checkpoint(
         model=task.model,
-        revision=folder.name if re.fullmatch("[0-9a-f]{40}", folder.name) else task.revision,
+        revision=_commit(folder) or task.revision,
         dtype=_dtype(config, floating),
         floating=sum(tensor.elements for tensor in floating),
         linear=sum(tensor.elements for tensor in floating if _is_linear(tensor)),
         fixed_bytes=sum(tensor.size for tensor in tensors if tensor.dtype not in _FLOATING),
         quantization=_stored_quantization(config),
-        architectures=tuple(config.get("architectures") or ()),
+        unpackable=tuple(tensor.name.removesuffix(".weight") for tensor in floating if _is_unpackable(tensor)),
     )
+
+
+def _commit(folder: Path) -> str | None:
+    """The commit whose snapshot in the hub's cache this folder is, or lies in."""
+    found = re.search(r"/snapshots/([0-9a-f]{40})(/|$)", str(folder))
+    return found[1] if found else None
 
 
 def find(task: Task, settings: Settings, loading: dict[str, Any]) -> Path:
@@ -132,9 +125,10 @@ def _read_json(task: Task, path: Path) -> dict[str, Any]:
     return value
 
 
-def _tensors(task: Task, settings: Settings, folder: Path, variant: str | None) -> Iterator[_Tensor]:
+def _tensors(task: Task, settings: Settings, folder: Path, loading: dict[str, Any]) -> Iterator[_Tensor]:
     """The tensors of the model's safetensors files; of files that are not here yet, the hub tells them."""
-    middle = f".{variant}" if variant else ""
+    middle = f".{loading['variant']}" if loading.get("variant") else ""
+    subfolder = loading.get("subfolder")
     single, index = folder / f"model{middle}.safetensors", folder / f"model.safetensors.index{middle}.json"
     if single.exists():
         yield from _headers(task, [single])
@@ -144,11 +138,16 @@ def _tensors(task: Task, settings: Settings, folder: Path, variant: str | None) 
         if all(shard.exists() for shard in shards):
             yield from _headers(task, shards)
         else:
-            yield from _remote_tensors(task, settings)
-    elif not Path(task.model).is_absolute():
-        yield from _remote_tensors(task, settings)
+            yield from _remote_tensors(task, settings, shards, subfolder)
+    elif Path(task.model).is_absolute() or (hub.offline(task, settings) and any(folder.glob("*.bin"))):
+        raise _no_safetensors(task)
+    elif _on_hub(task, settings, single.name, subfolder):
+        yield from _remote_tensors(task, settings, [single], subfolder)
+    elif _on_hub(task, settings, index.name, subfolder):
+        folder = Path(_download(task, settings, index.name, subfolder)).parent
+        yield from _tensors(task, settings, folder, loading)
     else:
-        raise _no_safetensors(task, folder)
+        raise _no_safetensors(task)
 
 
 def _headers(task: Task, paths: Iterable[Path]) -> Iterator[_Tensor]:
@@ -171,26 +170,47 @@ def _headers(task: Task, paths: Iterable[Path]) -> Iterator[_Tensor]:
 
 def _tensor(name: str, entry: dict[str, Any]) -> _Tensor:
     start, end = entry["data_offsets"]
-    dtype = _DTYPES.get(entry["dtype"], (0, str(entry["dtype"]).lower()))[1]
-    return _Tensor(name, dtype, end - start, tuple(entry["shape"]))
+    return _Tensor(name, _DTYPES.get(entry["dtype"], entry["dtype"]), end - start, tuple(entry["shape"]))
 
 
-def _remote_tensors(task: Task, settings: Settings) -> Iterator[_Tensor]:
-    """The same, of files that are only on the hub: it answers the headers alone."""
+def _on_hub(task: Task, settings: Settings, name: str, subfolder: str | None) -> bool:
+    """Whether the hub has this file of the model."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import NotASafetensorsRepoError
 
     if hub.offline(task, settings):
-        raise _no_safetensors(task, None)
+        raise hub.not_cached(task, settings)
     with hub.errors(task, settings):
+        path = f"{subfolder}/{name}" if subfolder else name
+        return HfApi().file_exists(task.model, path, revision=task.revision, token=task.token)
+
+
+def _remote_tensors(task: Task, settings: Settings, files: list[Path], subfolder: str | None) -> Iterator[_Tensor]:
+    """The same, of files that are only on the hub: it answers the headers alone."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import SafetensorsParsingError
+
+    if hub.offline(task, settings):
+        raise hub.not_cached(task, settings)
+
+    def header(file: Path) -> Any:
+        path = f"{subfolder}/{file.name}" if subfolder else file.name
         try:
-            metadata = HfApi().get_safetensors_metadata(task.model, revision=task.revision, token=task.token)
-        except NotASafetensorsRepoError:
-            raise _no_safetensors(task, None) from None
-    for file in metadata.files_metadata.values():
-        for name, info in file.tensors.items():
+            return HfApi().parse_safetensors_file_metadata(task.model, path, revision=task.revision, token=task.token)
+        except SafetensorsParsingError as error:
+            raise _broken(task, file, str(error)) from None
+
+    every = signal.valid_signals()  # the threads take none of the server's
+    with (
+        hub.errors(task, settings),
+        ThreadPoolExecutor(
+            _CONNECTIONS, initializer=signal.pthread_sigmask, initargs=(signal.SIG_BLOCK, every)
+        ) as pool,
+    ):
+        headers = list(pool.map(header, files))
+    for found in headers:
+        for name, info in found.tensors.items():
             start, end = info.data_offsets
-            yield _Tensor(name, _DTYPES.get(info.dtype, (0, info.dtype.lower()))[1], end - start, tuple(info.shape))
+            yield _Tensor(name, _DTYPES.get(info.dtype, info.dtype), end - start, tuple(info.shape))
 
 
 def _dtype(config: dict[str, Any], floating: list[_Tensor]) -> str:
@@ -210,6 +230,10 @@ def _stored_quantization(config: dict[str, Any]) -> str | None:
     return quantization.name(stored) if isinstance(stored, dict) else None
 
 
+def _is_unpackable(tensor: _Tensor) -> bool:
+    return _is_linear(tensor) and tensor.shape[0] % _PACKED_ROWS != 0
+
+
 def _is_linear(tensor: _Tensor) -> bool:
     matrix = 2
     return len(tensor.shape) == matrix and _EMBEDDING.search(tensor.name) is None
@@ -223,10 +247,9 @@ def _broken(task: Task, path: Path, detail: str) -> ModelBroken:
     )
 
 
-def _no_safetensors(task: Task, folder: Path | None) -> ModelNotFound:
-    where = f" in {folder}" if folder else ""
+def _no_safetensors(task: Task) -> ModelNotFound:
     return ModelNotFound(
-        f'model "{task.model}" has no weights in safetensors{where}',
+        f'model "{task.model}" has no weights in safetensors',
         detail="Weights in pickle files can run any code when they are read, so they are not loaded.",
         hint="use a revision that has model.safetensors, or convert it with save_pretrained",
     )

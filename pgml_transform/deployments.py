@@ -7,6 +7,8 @@ A file is named by the process and the moment it began, so that a process number
 from __future__ import annotations
 
 import json
+import logging
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path("pg_stat_tmp/pgml_transform")
+
+_NAME = re.compile(r"(\d+)\.(\d+)\.(json|new)", re.ASCII)
 
 # How often a load publishes how far it is.
 _PROGRESS_SECONDS = 0.1
@@ -83,7 +87,12 @@ class Board:
     def publish(self) -> None:
         """Replace this backend's file by the rows as they are now."""
         self._published_at = time.monotonic()
-        path = self.folder / f"{self.pid}.{self.backend_start}.json"
+        try:
+            self._replace(self.folder / f"{self.pid}.{self.backend_start}.json")
+        except OSError as error:  # a full disk must not fail a call that is done
+            logging.getLogger(__name__).warning("cannot publish to %s: %s", self.folder, error)
+
+    def _replace(self, path: Path) -> None:
         if not self.rows:
             path.unlink(missing_ok=True)
             return
@@ -101,7 +110,10 @@ def read(alive: dict[int, int], folder: Path = FOLDER) -> list[tuple[int, dict[s
     """(pid, row) of every backend in `alive` (pid: its backend_start); removes the files of all others."""
     rows = []
     for path in sorted(folder.glob("*.json")):
-        pid, start = (int(part) for part in path.stem.split("."))
+        name = _NAME.fullmatch(path.name)
+        if name is None:
+            continue  # not ours
+        pid, start = int(name[1]), int(name[2])
         if alive.get(pid) != start:
             if not _is_alive(pid):
                 path.unlink(missing_ok=True)
@@ -115,8 +127,9 @@ def read(alive: dict[int, int], folder: Path = FOLDER) -> list[tuple[int, dict[s
 
 def sweep(folder: Path = FOLDER) -> None:
     """Remove the files of processes that are gone; for the backend that begins to publish."""
-    for path in [*folder.glob("*.json"), *folder.glob("*.new")]:
-        if not _is_alive(int(path.name.split(".")[0])):
+    for path in folder.glob("*"):
+        name = _NAME.fullmatch(path.name)
+        if name is not None and not _is_alive(int(name[1])):
             path.unlink(missing_ok=True)
 
 

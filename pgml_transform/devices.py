@@ -39,7 +39,13 @@ def limits(max_memory: str, hardware: Hardware) -> dict[str, int]:
             f'"max_memory" is {max_memory}',
             hint='write an object of devices and sizes: {"0": "10GB", "cpu": "30GB"}',
         )
-    return {known(device, hardware): _bytes(device, size) for device, size in value.items()}
+    sizes: dict[str, int] = {}
+    for device, size in value.items():
+        name = known(device, hardware)
+        if name in sizes:
+            raise InvalidTask(f'"max_memory" names {name} twice', hint="name each device once")
+        sizes[name] = _bytes(device, size)
+    return sizes
 
 
 def _not_here(name: str, hardware: Hardware) -> DeviceNotAvailable:

@@ -6,6 +6,7 @@ An engine that runs elsewhere would take the place of this module with its cache
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -26,6 +27,24 @@ from pgml_transform.task import Task
 
 _FAILURES_SHOWN = 8
 
+# What a tokenizer takes for a character, measured on texts of 10 MB; texts that are shorter are not looked at.
+_TOKENIZER_BYTES = 60
+_LONG_TEXT = 100_000
+
+
+_NO_CALL = Call()
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A load that was decided on."""
+
+    task: Task
+    call: Call
+    place: Placement
+    found: Checkpoint
+    settings: Settings
+
 
 @dataclass
 class Engine:
@@ -44,17 +63,15 @@ class Engine:
         loaded = self.cache.get(task, settings.device)
         if loaded is not None:
             return self._run(loaded, call, inputs, settings)
-        loaded = self.load(task, settings, keep=keep)
         try:
-            return self._run(loaded, call, inputs, settings)
+            return self._run(self.load(task, settings, call, keep=keep), call, inputs, settings)
         finally:
             if not keep:
-                self.board.remove([loaded.row])
-                del loaded
+                self._forget_uncached()
                 memory.give_back()
 
-    def load(self, task: Task, settings: Settings, *, keep: bool = True) -> Loaded:
-        """The pipeline of the task, from the cache or loaded now."""
+    def load(self, task: Task, settings: Settings, call: Call = _NO_CALL, *, keep: bool = True) -> Loaded:
+        """The pipeline of the task, from the cache or loaded now; `call` is the one that it is loaded for."""
         loaded = self.cache.get(task, settings.device)
         if loaded is not None:
             return loaded
@@ -63,44 +80,61 @@ class Engine:
         if loaded is not None:
             return loaded
         if keep:
-            self._shrink_to(settings.max_pipelines - 1)
+            while len(self.cache) >= settings.max_pipelines:
+                self._evict(None)
         self._make_room(place, settings)
-        loaded = self._load(task, place, found, settings)
-        if keep:
-            self.cache.put(task, settings.device, place, loaded)
+        row = self._new_row(task, place, found)
+        try:
+            loaded = self._load(_Plan(task, call, place, found, settings), row)
+            if keep:
+                self.cache.put(task, settings.device, place, loaded)
+        except BaseException as error:
+            self._failed_load(row, error)
+            raise
         return loaded
 
     def place(self, task: Task, settings: Settings) -> tuple[Checkpoint, Placement]:
         """What is known of the model, and where it would go; reads no weight."""
         loader.prepare_environment()
         found = checkpoint.inspect(task, settings)
-        machine = hardware.probe(self.cache.held(), settings.memory_limit)
-        return found, placement.resolve(task.wishes, found, machine, settings.device)
+        return found, placement.resolve(task.wishes, found, self._hardware(settings), settings.device)
 
     def unload(self, model: str | None) -> int:
         """Let go of a model's pipelines (None: of all), and of the rows of its failed loads; how many pipelines."""
-        gone = [loaded.row for loaded in self.cache.pop_model(model)]
-        failed = [row for row in self.board.rows if row.state == FAILED and model in (None, row.model)]
-        self.board.remove([*gone, *failed])
+        gone = self.cache.pop_model(model)
+        self.board.remove(row for row in self.board.rows if row.state == FAILED and model in (None, row.model))
+        self._forget_uncached()
+        count = len(gone)
+        del gone
         memory.give_back()
-        return len(gone)
+        return count
 
     # --- steps ---------------------------------------------------------------------------------------
 
-    def _shrink_to(self, count: int) -> None:
-        while len(self.cache) > count:
-            self._evict(None)
+    def _hardware(self, settings: Settings) -> hardware.Hardware:
+        return hardware.probe(self.cache.held(), settings.memory_limit, self.cache.held_private())
+
+    def _forget_uncached(self) -> None:
+        """Take the rows off the board that stand for no pipeline of the cache and no failed load."""
+        kept = [id(loaded.row) for loaded in self.cache]
+        self.board.remove(row for row in self.board.rows if row.state != FAILED and id(row) not in kept)
 
     def _make_room(self, place: Placement, settings: Settings) -> None:
         """Let the least recently used pipelines go until the next one fits beside the rest."""
-        needed = place.needed
-        while (free := _free(place, hardware.probe(self.cache.held(), settings.memory_limit))) < needed:
-            if not self._evict(CPU if place.device_map is None else None if place.spread else place.device):
+        while (free := self._free(place, settings)) < place.needed:
+            if not any(self._evict(device) for device in place.counted):
                 raise OutOfMemory(
-                    f"no room for the model: it needs {pretty(needed)}, {pretty(free)} is free on {place.device}",
+                    f"no room for the model: it needs {pretty(place.needed)}, {pretty(free)} is free on "
+                    f"{' and '.join(place.counted)}",
                     detail="This backend has let go of every pipeline that it held there.",
                     hint="SELECT * FROM pgml.deployments shows what other backends hold",
                 )
+
+    def _free(self, place: Placement, settings: Settings) -> int:
+        """What is free now on the devices that the placement counted."""
+        machine = self._hardware(settings)
+        free = {CPU: machine.ram_free, **{f"cuda:{gpu.index}": gpu.free for gpu in machine.gpus}}
+        return sum(free[device] for device in place.counted)
 
     def _evict(self, device: str | None) -> bool:
         loaded = self.cache.pop_oldest(device)
@@ -111,8 +145,11 @@ class Engine:
         memory.give_back()
         return True
 
-    def _load(self, task: Task, place: Placement, found: Checkpoint, settings: Settings) -> Loaded:
-        row = Deployment(
+    def _new_row(self, task: Task, place: Placement, found: Checkpoint) -> Deployment:
+        """The row of a load that begins; it takes the place of those that failed before."""
+        same = (task.task, task.model)
+        self.board.remove(row for row in self.board.rows if row.state == FAILED and (row.task, row.model) == same)
+        return Deployment(
             task=task.task,
             model=task.model,
             revision=found.revision,
@@ -120,17 +157,18 @@ class Engine:
             dtype=place.dtype,
             quantization=found.quantization or place.quantization_name,
         )
-        self._drop_failed(task)
+
+    def _load(self, plan: _Plan, row: Deployment) -> Loaded:
         self.board.add(row)
-        started = time.monotonic()
-        try:
-            loader.import_libraries()
-            with self._guarded(settings, f'loading model "{task.model}"', on_gpu=_uses_gpu(place)):
-                follow = loader.Listener(lambda share: self.board.publish_progress(row, share), self.warning)
-                pipeline = loader.load(task, place, found, settings, follow)
-        except BaseException as error:
-            self._failed_load(row, error)
-            raise
+        task, place, started = plan.task, plan.place, time.monotonic()
+        loader.import_libraries()
+        names = [*json.loads(task.calling), *json.loads(plan.call.arguments)]
+        read_weights = loader.load(task, names, place, plan.found, plan.settings)
+        limited = self._limited(plan.settings, f'loading model "{task.model}"', on_gpu=place.uses_gpu)
+        supervisor = loader.Supervisor(
+            lambda share: self.board.publish_progress(row, share), self.warning, lambda: limited(None)
+        )
+        pipeline = read_weights(supervisor)
         held = loader.sizes(pipeline)
         row.device_map = loader.device_map(pipeline)
         row.parameters = loader.parameters(pipeline)
@@ -140,54 +178,76 @@ class Engine:
         row.loaded_at, row.load_seconds = time.time(), time.monotonic() - started
         self.board.publish()
         self._tell(task, row, place)
-        return Loaded(pipeline, row, held)
+        mapped = not place.uses_gpu and place.dtype == plan.found.dtype and place.quantization is None
+        return Loaded(pipeline, row, held, mapped)
 
     def _failed_load(self, row: Deployment, error: BaseException) -> None:
         """Nothing of the load stays but a row that says that it failed, and of a cancelled one not even that."""
-        if isinstance(error, PgmlError):
-            row.state, row.errors, row.last_error = FAILED, 1, f"{type(error).__name__}: {error.message}"
-            failed = [one for one in self.board.rows if one.state == FAILED]
-            self.board.remove(failed[:-_FAILURES_SHOWN])
-        else:
+        if not isinstance(error, PgmlError):
             self.board.remove([row])
-
-    def _drop_failed(self, task: Task) -> None:
-        same = [
-            row for row in self.board.rows if row.state == FAILED and (row.task, row.model) == (task.task, task.model)
-        ]
-        if same:
-            self.board.remove(same)
+            return
+        row.state, row.errors, row.last_error = FAILED, 1, f"{type(error).__name__}: {error.message}"
+        failed = [one for one in self.board.rows if one.state == FAILED]
+        self.board.remove(failed[:-_FAILURES_SHOWN])
 
     def _tell(self, task: Task, row: Deployment, place: Placement) -> None:
-        """Say once, at the load, what was decided."""
+        """Say once, at the load, what was decided, and aloud what is slower than it need be."""
+        devices = sorted(set((row.device_map or {"": str(row.device)}).values()))
         if place.warning:
             self.warning(place.warning)
+        elif row.device_map is not None and {CPU, "disk"} & set(devices) and CPU not in place.counted:
+            self.warning("a part of the model runs on the CPU: its layers did not fit on the GPUs as they are cut")
         default = " (the task's default)" if task.default_model else ""
-        where = row.device if row.device_map is None else ", ".join(sorted(set(row.device_map.values())))
         self.notice(
-            f"loaded {task.model}{default} for {task.task}: device {where}, dtype {row.dtype}, quantization "
-            f"{row.quantization}, {pretty(row.host_bytes + row.gpu_bytes)}, {row.load_seconds:.1f} s"
+            f"loaded {task.model}{default} for {task.task}: device {', '.join(devices)}, dtype {row.dtype}, "
+            f"quantization {row.quantization}, {pretty(row.host_bytes + row.gpu_bytes)}, {row.load_seconds:.1f} s"
         )
 
     def _run(self, loaded: Loaded, call: Call, inputs: Sequence[str | None], settings: Settings) -> list[Any]:
         row = loaded.row
-        row.calls += 1
-        row.inputs += len(inputs)
-        with self._busy(row), self._guarded(settings, f'running model "{row.model}"', on_gpu=row.gpu_bytes > 0):
-            return runner.run(loaded.pipeline, row, inputs, call, self.safe_point)
+        limited = self._limited(settings, f'running model "{row.model}"', on_gpu=row.gpu_bytes > 0)
+        with self._busy(row, len(inputs)):
+            self._check_lengths(inputs, settings)
+            return runner.run(loaded.pipeline, row, inputs, call, lambda: limited(self.safe_point))
 
-    def _guarded(self, settings: Settings, doing: str, *, on_gpu: bool) -> AbstractContextManager[None]:
-        """Bound the memory of what happens in RAM; CUDA reserves address space as it likes, and tells by itself."""
-        more = hardware.probe_ram(self.cache.held(), settings.memory_limit)[1]
-        return (memory.translated if on_gpu else memory.limited_to)(more, doing)
+    def _check_lengths(self, inputs: Sequence[str | None], settings: Settings) -> None:
+        """A tokenizer that runs out of memory ends the process, and with it the server: so it is asked beforehand."""
+        longest = max(len(text) for text in inputs if text is not None)
+        if longest < _LONG_TEXT:
+            return
+        needed, free = longest * _TOKENIZER_BYTES, hardware.free_ram(self.cache.held(), settings.memory_limit)
+        if needed > free:
+            raise OutOfMemory(
+                f"an input of {longest:,} characters needs about {pretty(needed)}, {pretty(free)} is free",
+                detail="So much does a tokenizer take for a text.",
+                hint="cut the text into parts that the model can read",
+            )
+
+    def _limited(
+        self, settings: Settings, doing: str, *, on_gpu: bool
+    ) -> Callable[[Callable[[], None] | None], AbstractContextManager[None]]:
+        """What bounds the memory of blocks that work in RAM, each after a safe point where one is given.
+
+        CUDA reserves address space as it likes and tells by itself when memory is out.
+        """
+        more = hardware.free_ram(self.cache.held(), settings.memory_limit)
+
+        def limited(first: Callable[[], None] | None) -> AbstractContextManager[None]:
+            if first is not None:
+                first()
+            return memory.translated(None, doing) if on_gpu else memory.limited_to(more, doing)
+
+        return limited
 
     @contextmanager
-    def _busy(self, row: Deployment) -> Iterator[None]:
+    def _busy(self, row: Deployment, inputs: int) -> Iterator[None]:
         """Show the row as running for the length of the block, and count it."""
-        row.state, row.last_used_at = RUNNING, time.time()
-        self.board.publish()
         started = time.monotonic()
         try:
+            row.calls += 1
+            row.inputs += inputs
+            row.state, row.last_used_at = RUNNING, time.time()
+            self.board.publish()
             yield
         except BaseException as error:
             row.errors += 1
@@ -197,16 +257,3 @@ class Engine:
             row.state, row.last_used_at = IDLE, time.time()
             row.busy_seconds += time.monotonic() - started
             self.board.publish()
-
-
-def _uses_gpu(place: Placement) -> bool:
-    return place.device_map is not None and place.device != CPU
-
-
-def _free(place: Placement, machine: hardware.Hardware) -> int:
-    """What is free now on the devices of a placement."""
-    if not _uses_gpu(place):
-        return machine.ram_free
-    if place.spread:
-        return sum(gpu.free for gpu in machine.gpus) + machine.ram_free
-    return next(gpu.free for gpu in machine.gpus if f"cuda:{gpu.index}" == place.device)

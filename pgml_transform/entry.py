@@ -11,6 +11,7 @@ from typing import Any
 
 from pgml_transform import call, catalog, deployments, doctor, memory, policy, result, server, settings, task
 from pgml_transform.engine import Engine
+from pgml_transform.errors import InvalidInput
 
 
 @server.outcome
@@ -18,9 +19,11 @@ def transform(task_text: str, args_text: str, inputs: list[str | None], cache: b
     """The answers for the inputs, as JSON."""
     caller = server.caller()
     wanted = task.parse(task_text)
-    asked = call.parse(args_text)
+    asked = call.parse(args_text, wanted.calling)
     policy.check_task(wanted, caller.policy)
     policy.check_arguments(asked.arguments)
+    if any(isinstance(text, list) for text in inputs):
+        raise InvalidInput("inputs has more than one dimension", hint="write one array of texts: ARRAY['...', '...']")
     if not any(text is not None for text in inputs):
         return result.to_json(inputs)
     return result.to_json(_engine().run(wanted, asked, inputs, caller.settings, cache))
@@ -32,7 +35,8 @@ def load(task_text: str) -> str:
     caller = server.caller()
     wanted = task.parse(task_text)
     policy.check_task(wanted, caller.policy)
-    return result.to_json(_row(os.getpid(), asdict(_engine().load(wanted, caller.settings).row)))
+    row = asdict(_engine().load(wanted, caller.settings).row)
+    return result.to_json({**_row(os.getpid(), row), "device_map": row["device_map"]})
 
 
 @server.outcome
@@ -57,7 +61,7 @@ def explain(task_text: str) -> str:
             "device_map": place.device_map and json.loads(place.device_map),
             "dtype": place.dtype,
             "quantization": found.quantization or place.quantization_name,
-            "parameters": found.parameters,
+            "parameters": found.floating,
             "weights_bytes": place.weights,
             "needed_bytes": place.needed,
             "free_bytes": place.budget,

@@ -35,22 +35,26 @@ class Hardware:
     ram_held: int = 0
 
 
-def probe(held: dict[str, int] | None = None, memory_limit: int | None = None) -> Hardware:
-    """Look at the machine now. `held`: bytes that this backend's pipelines hold, by device ("cpu", "cuda:0")."""
-    held = held or {}
-    total, free = probe_ram(held, memory_limit)
-    return Hardware(total, free, _cpu_has_bf16(), _gpus(held), held.get("cpu", 0))
+def probe(held: dict[str, int] | None = None, memory_limit: int | None = None, private: int | None = None) -> Hardware:
+    """Look at the machine now. `held`: bytes that this backend's pipelines hold, by device ("cpu", "cuda:0").
 
-
-def probe_ram(held: dict[str, int], memory_limit: int | None) -> tuple[int, int]:
-    """The RAM in all, and what of it this backend may still take.
-
-    `memory_limit` caps the RAM of this backend's models, the administrator's `pgml.memory_limit`.
+    `private` is what of `held["cpu"]` is not mapped from files, all of it for None: only that comes back to the
+    machine, while an administrator's `memory_limit` counts it all.
     """
+    held = held or {}
+    in_ram = held.get("cpu", 0)
     total, free = _ram()
+    emptied = free + (in_ram if private is None else private)
     if memory_limit is not None:
-        total, free = min(total, memory_limit), min(free, max(0, memory_limit - held.get("cpu", 0)))
-    return total, free
+        total, emptied = min(total, memory_limit), min(emptied, memory_limit)
+        free = min(free, max(0, memory_limit - in_ram))
+    return Hardware(total, free, _cpu_has_bf16(), _gpus(held), max(0, emptied - free))
+
+
+def free_ram(held: dict[str, int], memory_limit: int | None) -> int:
+    """What of the RAM this backend may still take."""
+    free = _ram()[1]
+    return free if memory_limit is None else min(free, max(0, memory_limit - held.get("cpu", 0)))
 
 
 def has_gpu() -> bool:
@@ -137,6 +141,7 @@ def _gpu_free(index: int, total: int) -> int:
 
     try:
         free = total - int(torch.cuda.device_memory_used(index))
-    except ModuleNotFoundError:
+    except Exception:  # noqa: BLE001 - no pynvml, or NVML does not answer for this driver, container or slice
         free = torch.cuda.mem_get_info(index)[0]
-    return int(free + torch.cuda.memory_reserved(index) - torch.cuda.memory_allocated(index))
+    unused = torch.cuda.memory_reserved(index) - torch.cuda.memory_allocated(index)
+    return max(0, int(free + unused))

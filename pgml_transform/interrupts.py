@@ -2,12 +2,15 @@
 
 PostgreSQL's signal handlers only set flags, and Python returns to the server too late to look at them. A daemon
 thread reads the flags and raises `Interrupted` in the main thread, which then lets the server raise its own error.
+
+An import is let end first: torch registers its operators while it is imported, and can't be imported a second time.
 """
 
 from __future__ import annotations
 
 import ctypes
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -71,7 +74,7 @@ class Watch:
         pause = threading.Event()
         while True:
             self._working.wait()
-            if self._is_pending():
+            if self._is_pending() and not _is_importing(self._target):
                 if polls % _AGAIN_AFTER_POLLS == 0:
                     with self._lock:
                         if self._target is not None and self._working.is_set():
@@ -80,6 +83,16 @@ class Watch:
             else:
                 polls = 0
             pause.wait(_POLL_SECONDS)
+
+
+def _is_importing(thread: int | None) -> bool:
+    """Whether this thread is in the middle of an import."""
+    frame = sys._current_frames().get(thread or 0)  # noqa: SLF001 - public for all but its name
+    while frame is not None:
+        if frame.f_code.co_name == "_find_and_load" and frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _raise_in(thread: int, exception: type[BaseException] | None) -> None:

@@ -1,4 +1,4 @@
-"""Task and Placement made into a pipeline: the only module that imports transformers.
+"""Task and Placement made into a pipeline: the only module that loads with transformers.
 
 The model is loaded by its Auto class, not by `transformers.pipeline`, which on a failure tries again in float32: on
 a load that ran out of memory that is the same with twice the need.
@@ -7,30 +7,35 @@ a load that ran out of memory that is the same with twice the need.
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from pgml_transform import hub, memory, signatures
+from pgml_transform import failures, hub, memory, signatures
 from pgml_transform.checkpoint import Checkpoint
 from pgml_transform.devices import CPU
-from pgml_transform.errors import InvalidTask, MissingPackage, ModelBroken, ModelNotFound, PgmlError
+from pgml_transform.errors import InvalidTask, ModelBroken, PgmlError
 from pgml_transform.placement import Placement
 from pgml_transform.settings import Settings
 from pgml_transform.task import Task
 
 
 @dataclass(frozen=True)
-class Listener:
-    """Who follows a load: `progress` is told the share of the weights that is read, 0 to 1; `warn` what is odd."""
+class Supervisor:
+    """Who watches a load.
+
+    `progress` is told the share of the weights that is read, 0 to 1; `warn` what is odd; `limited` bounds the memory
+    of the block that reads the weights.
+    """
 
     progress: Callable[[float], None]
     warn: Callable[[str], None]
+    limited: Callable[[], AbstractContextManager[None]]
 
 
 # Read by the libraries when they are imported. No telemetry, no threads that convert checkpoints on the hub, no
@@ -46,51 +51,55 @@ _ENVIRONMENT = {
 }
 
 
-def import_libraries() -> None:
-    """Import what every load needs: some 200 MB that belong to the libraries, not to a model."""
-    import transformers
-
-    for name in ("AutoTokenizer", "GenerationConfig", "pipelines"):
-        getattr(transformers, name)  # it imports on the first look
-    _unhand_logs()
-
-
 def prepare_environment() -> None:
     """Set what the libraries read when they are imported; before the first of them is."""
     os.environ.update(_ENVIRONMENT)
 
 
-def _unhand_logs() -> None:
-    """Take away the libraries' own handlers, which write to the server's stderr; the root's handler gets it all."""
+def import_libraries() -> None:
+    """Import what every load needs: some 200 MB that belong to the libraries, not to a model."""
+    import torch
+    import transformers
+
+    for name in ("AutoTokenizer", "GenerationConfig", "pipelines"):
+        getattr(transformers, name)  # it imports on the first look
+    torch.ones(1 << 20).mul_(2)  # starts the threads of its pool, which may not be refused under a limit of memory
     for name in ("transformers", "huggingface_hub", "accelerate"):
         logger = logging.getLogger(name)
-        logger.handlers.clear()
+        logger.handlers.clear()  # they write to the server's stderr; the root's handler gets it all
         logger.propagate = True
 
 
-def load(task: Task, placement: Placement, checkpoint: Checkpoint, settings: Settings, listener: Listener) -> Any:
-    """The pipeline, ready to be called.
+def load(
+    task: Task, arguments: Iterable[str], placement: Placement, checkpoint: Checkpoint, settings: Settings
+) -> Callable[[Supervisor], Any]:
+    """All of the pipeline but its weights; what is answered reads those, and answers the pipeline.
 
-    Raises InvalidTask for a keyword that neither the pipeline nor the library knows, ModelBroken and MissingPackage
-    where the load fails, OutOfMemory where memory does.
+    `arguments` are the names of those that the first call brings. Raises InvalidArgument for one that the pipeline
+    does not take, InvalidTask for a keyword that the library refuses, ModelBroken and MissingPackage where the load
+    fails.
     """
-    with _translated(task), _reported(listener):
+    with _translated(task):
         from transformers import pipelines
 
         entry = pipelines.PIPELINE_REGISTRY.check_task(task.task)[1]
-        calling = json.loads(task.calling)
-        signatures.check(_pipeline_class(entry["impl"]), calling, f'task "{task.task}"', InvalidTask)
-        model, report = _model(entry["pt"][0], task, placement, checkpoint, settings)
-        if missing := sorted(report["missing_keys"]):
-            listener.warn(
-                f'model "{task.model}" was not trained for task "{task.task}": {len(missing)} of its weights are '
-                f"random, such as {missing[0]}"
-            )
-        tokenizer = _tokenizer(task, settings)
-        _pad(tokenizer, model)
-        return pipelines.pipeline(
-            task.task, model=model, tokenizer=tokenizer, device=None if placement.device_map else CPU, **calling
-        )
+        signatures.check(_pipeline_class(entry["impl"]), task.task, arguments)
+        where = _hub(task, checkpoint, settings)
+        with hub.errors(task, settings, json.loads(task.loading).get("tokenizer")):
+            tokenizer = _tokenizer(task, where)
+        keywords = {**_keywords(task, placement, checkpoint), **where}
+
+    def read(supervisor: Supervisor) -> Any:
+        with _translated(task):
+            with hub.errors(task, settings), _reported(supervisor), supervisor.limited(), memory.weights_apart():
+                model, report = entry["pt"][0].from_pretrained(task.model, output_loading_info=True, **keywords)
+            _warn_of_random_weights(task, report["missing_keys"], supervisor)
+            _pad(tokenizer, model)
+            # accelerate moves what it spread; the rest lies where it shall, and pipeline() would move it to GPU 0.
+            device = None if getattr(model, "hf_device_map", None) else placement.device
+            return pipelines.pipeline(task.task, model=model, tokenizer=tokenizer, device=device)
+
+    return read
 
 
 def sizes(pipeline: Any) -> dict[str, int]:
@@ -126,35 +135,34 @@ def _pipeline_class(implementation: Any) -> Any:
     return implementation
 
 
-def _model(auto: Any, task: Task, placement: Placement, checkpoint: Checkpoint, settings: Settings) -> Any:
+def _keywords(task: Task, placement: Placement, checkpoint: Checkpoint) -> dict[str, Any]:
+    """What from_pretrained is told of the model's form and place."""
     import torch
 
     loading = json.loads(task.loading)
-    keywords = {
-        name: value for name, value in loading.items() if name not in {"tokenizer", "use_fast", "local_files_only"}
-    }
+    keywords = {name: value for name, value in loading.items() if name not in {"tokenizer", "use_fast"}}
     keywords["use_safetensors"] = True
     keywords["dtype"] = getattr(torch, placement.dtype)
     if placement.quantization is not None:
-        keywords["quantization_config"] = _quantization(placement)
+        keywords["quantization_config"] = _quantization(placement, checkpoint)
     if placement.device_map is not None:
         keywords["device_map"] = _devices(json.loads(placement.device_map))
         if placement.max_memory is not None:
             keywords["max_memory"] = _devices(json.loads(placement.max_memory), keys=True)
     elif placement.quantization is not None or checkpoint.quantization is not None:
         keywords["device_map"] = {"": CPU}  # quantizers look for a GPU when they are told nothing
-    return auto.from_pretrained(task.model, **_hub(task, settings), **keywords, output_loading_info=True)
+    return keywords
 
 
-def _tokenizer(task: Task, settings: Settings) -> Any:
+def _tokenizer(task: Task, where: dict[str, Any]) -> Any:
     from transformers import AutoTokenizer
 
     loading = json.loads(task.loading)
     keywords = {name: loading[name] for name in ("use_fast", "subfolder") if name in loading}
     name = loading.get("tokenizer", task.model)
-    where = _hub(task, settings)
-    if name != task.model:
-        del where["revision"]  # it is the model's
+    if name != task.model:  # the revision is the model's, and the token was given for its repository
+        where = {key: value for key, value in where.items() if key not in {"revision", "token"}}
+        keywords.pop("subfolder", None)
     tokenizer = AutoTokenizer.from_pretrained(name, **where, **keywords)
     if len(tokenizer) <= len(tokenizer.all_special_tokens):  # made up, where there are no files to load it from
         raise ModelBroken(
@@ -165,32 +173,38 @@ def _tokenizer(task: Task, settings: Settings) -> Any:
     return tokenizer
 
 
-def _hub(task: Task, settings: Settings) -> dict[str, Any]:
-    """What every from_pretrained is told of where its files come from."""
-    where: dict[str, Any] = {
+def _hub(task: Task, checkpoint: Checkpoint, settings: Settings) -> dict[str, Any]:
+    """What every from_pretrained is told of where its files come from: the commit that was inspected."""
+    return {
         "token": task.token,
         "trust_remote_code": task.trust_remote_code,
         "local_files_only": hub.offline(task, settings),
         "cache_dir": settings.hub_cache,
-        "revision": task.revision or "main",
+        "revision": checkpoint.revision or task.revision or "main",
     }
-    return where
 
 
-def _quantization(placement: Placement) -> Any:
+def _quantization(placement: Placement, checkpoint: Checkpoint) -> Any:
     """The one configuration object that transformers takes, of any method that it knows."""
+    from transformers import BitsAndBytesConfig
     from transformers.quantizers import AutoQuantizationConfig
 
     config = json.loads(placement.quantization or "{}")
-    if config.get("load_in_4bit"):
-        # bitsandbytes computes in float32 unless told; the dtype of the rest is what the placement chose.
-        config.setdefault("bnb_4bit_compute_dtype", placement.dtype)
-    if "llm_int8_threshold" in config:
-        config["llm_int8_threshold"] = float(config["llm_int8_threshold"])
+    if config["quant_method"] == "bitsandbytes":
+        known = set(inspect.signature(BitsAndBytesConfig.__init__).parameters) | {"quant_method"}
+        if unknown := sorted(config.keys() - known):
+            raise InvalidTask(f'bitsandbytes has no keyword "{unknown[0]}"', hint="leave it out")
+        if config.get("load_in_4bit"):
+            # It computes in float32 unless told; the dtype of the rest is what the placement chose.
+            config.setdefault("bnb_4bit_compute_dtype", placement.dtype)
+            if checkpoint.unpackable:
+                config.setdefault("llm_int8_skip_modules", [*checkpoint.unpackable, "lm_head"])
+        if isinstance(threshold := config.get("llm_int8_threshold"), int):
+            config["llm_int8_threshold"] = float(threshold)
     try:
         return AutoQuantizationConfig.from_dict(config)
     except (ValueError, TypeError, AttributeError) as error:
-        raise InvalidTask("the quantization is not valid", detail=str(error)) from error
+        raise InvalidTask("the quantization is not valid", detail=failures.first_line(error)) from error
 
 
 def _devices(value: Any, *, keys: bool = False) -> Any:
@@ -212,8 +226,16 @@ def _pad(tokenizer: Any, model: Any) -> None:
         model.config.pad_token_id = tokenizer.pad_token_id
 
 
+def _warn_of_random_weights(task: Task, missing_keys: Iterable[str], supervisor: Supervisor) -> None:
+    if missing := sorted(missing_keys):
+        supervisor.warn(
+            f'model "{task.model}" was not trained for task "{task.task}": {len(missing)} of its weights are '
+            f"random, such as {missing[0]}"
+        )
+
+
 @contextmanager
-def _reported(listener: Listener) -> Iterator[None]:
+def _reported(supervisor: Supervisor) -> Iterator[None]:
     """Listen to the bar that transformers moves tensor by tensor; it is never drawn."""
     from transformers.utils import logging as bars
 
@@ -223,7 +245,7 @@ def _reported(listener: Listener) -> Iterator[None]:
         iterable = args[0] if args else kwargs.get("iterable")
         if iterable is None or kwargs.get("desc") != "Loading weights":
             return factory(*args, **kwargs)
-        return _counted(list(iterable), listener)
+        return _counted(list(iterable), supervisor)
 
     previous = bars.set_tqdm_hook(bar)
     try:
@@ -232,56 +254,20 @@ def _reported(listener: Listener) -> Iterator[None]:
         bars.set_tqdm_hook(previous)
 
 
-def _counted(items: list[Any], listener: Listener) -> Iterator[Any]:
+def _counted(items: list[Any], supervisor: Supervisor) -> Iterator[Any]:
     for done, item in enumerate(items):
         yield item
-        listener.progress((done + 1) / len(items))
+        supervisor.progress((done + 1) / len(items))
 
 
 @contextmanager
 def _translated(task: Task) -> Iterator[None]:
-    """Make one of our errors of what the libraries raise: transformers' own ends in several tracebacks."""
+    """Make one of our errors of what the libraries raise."""
     try:
         yield
     except (PgmlError, MemoryError):
         raise
-    except ImportError as error:
-        raise _missing(task, error) from error
     except Exception as error:
-        if memory.is_out_of_memory(error):
+        if failures.is_out_of_memory(error):
             raise
-        reason = _first_line(error)
-        if isinstance(error, OSError) and "token" in reason.lower() and "gated" in reason.lower():
-            raise ModelNotFound(f'model "{task.model}" is gated', detail=reason) from error
-        if isinstance(error, TypeError) and "unexpected keyword argument" in reason:
-            raise InvalidTask(f'the model class of "{task.model}" does not take a keyword', detail=reason) from error
-        raise ModelBroken(
-            f'could not load model "{task.model}" for task "{task.task}"',
-            detail=reason,
-            hint="see that the model is made for this task, and that its files are whole",
-        ) from error
-
-
-def _missing(task: Task, error: ImportError) -> MissingPackage:
-    reason = _first_line(error)
-    package = error.name or next((word for word in reason.split("`") if word.startswith("pip install")), "")
-    package = package.removeprefix("pip install").strip(" -U") or "the package named above"
-    return MissingPackage(
-        f'model "{task.model}" needs a Python package that is not installed',
-        detail=reason,
-        hint=f"install it beside the extension: {_pip()} install {package}",
-    )
-
-
-def _pip() -> str:
-    """The pip of the environment that this package runs from, which `make install` made."""
-    above = [folder for folder in Path(__file__).parents if (folder / "bin" / "pip").exists()]
-    return str(above[0] / "bin" / "pip") if above else "pip"
-
-
-def _first_line(error: BaseException) -> str:
-    """The sentence that says the cause: the last exception's, without the advice that follows."""
-    while error.__cause__ is not None and not isinstance(error, PgmlError):
-        error = error.__cause__
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:500]
+        raise failures.of_load(task, error) from error

@@ -14,21 +14,16 @@ from pathlib import Path
 
 from pgml_transform import hardware
 from pgml_transform.errors import InvalidArgument, OutOfMemory
+from pgml_transform.failures import first_line, is_out_of_memory
 from pgml_transform.sizes import pretty
 
-# What an allocation that the limit refuses says: Python's own, torch's allocator, mmap, CUDA.
-_OUT_OF_MEMORY = (
-    "can't allocate memory",
-    "cannot allocate memory",
-    "unable to mmap",
-    "not enough memory",
-    "out of memory",
-    "std::bad_alloc",
-)
+# Stacks and arenas of the threads that libraries start: counted in full where they are mapped, and hardly used.
+# A thread that can't be made ends the process (libgomp).
+_THREADS = (64 << 20) + 2 * (os.cpu_count() or 1) * (8 << 20)
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
-# Stacks and arenas of the threads that a library starts: counted in full where they are mapped, and hardly used.
-_THREADS = 64 << 20
+_UNLIMITED = resource.getrlimit(resource.RLIMIT_DATA)
 
 
 @contextmanager
@@ -36,7 +31,8 @@ def limited_to(more: int, doing: str) -> Iterator[None]:
     """Let this process allocate `more` bytes than it has now; what asks for more gets OutOfMemory.
 
     RLIMIT_DATA counts private writable memory, so it bounds what swapping or the OOM killer would have to free.
-    The limit is given back afterwards, however the block ends.
+    The limit is given back afterwards. Only for blocks that allocate in Python or torch: Rust's allocator, and so a
+    tokenizer, ends the process where memory is refused, and with it the server.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     limit = _private_bytes() + max(0, more) + _THREADS
@@ -51,8 +47,8 @@ def limited_to(more: int, doing: str) -> Iterator[None]:
 
 
 @contextmanager
-def translated(more: int, doing: str) -> Iterator[None]:
-    """Make OutOfMemory of an allocation that fails in the block."""
+def translated(more: int | None, doing: str) -> Iterator[None]:
+    """Make OutOfMemory of an allocation that fails in the block; `more` is what there was, None on a GPU."""
     try:
         yield
     except Exception as error:
@@ -60,18 +56,34 @@ def translated(more: int, doing: str) -> Iterator[None]:
             raise
         raise OutOfMemory(
             f"out of memory while {doing}",
-            detail=f"It wanted more than the {pretty(more)} that this backend may still take ({_first_line(error)}).",
+            detail=first_line(error)
+            if more is None
+            else f"It wanted more than the {pretty(more)} that this backend may still take ({first_line(error)}).",
             hint='use smaller inputs or "max_new_tokens", a smaller model or "load_in_4bit": true, or free memory '
             "with SELECT pgml.unload()",
         ) from error
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether this is an allocation that failed, on the CPU or on a GPU."""
-    if isinstance(error, MemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, (RuntimeError, OSError)) and any(phrase in text for phrase in _OUT_OF_MEMORY)
+@contextmanager
+def weights_apart() -> Iterator[None]:
+    """Let each large block that is allocated here be a mapping of its own, which goes back to the system when freed.
+
+    glibc raises its threshold for that as it goes, and then weights lie in the heap between what stays: of an evicted
+    model a part would remain. Afterwards the threshold is the highest, so that activations use the heap again.
+    """
+    libc = ctypes.CDLL(None)
+    mallopt = getattr(libc, "mallopt", lambda *_: 0)  # only glibc has it
+    mallopt(_M_MMAP_THRESHOLD, 128 << 10)
+    try:
+        yield
+    finally:
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(_M_TRIM_THRESHOLD, 64 << 20)
+
+
+def lift() -> None:
+    """Take the limit away, should an interrupt have come between it and its end."""
+    resource.setrlimit(resource.RLIMIT_DATA, _UNLIMITED)
 
 
 def give_back() -> None:
@@ -84,22 +96,10 @@ def give_back() -> None:
         torch.cuda.empty_cache()
 
 
-def resident_bytes() -> int:
-    """The memory that this process has for itself in RAM, without what it maps from files (RssAnon)."""
-    for line in Path("/proc/self/status").read_text("ascii").splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) << 10
-    return 0
-
-
 def _private_bytes() -> int:
     """What RLIMIT_DATA counts: proc(5), statm, the sixth field, in pages."""
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[5])
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def clear_gpu_cache(usage: float | None) -> bool:

@@ -8,41 +8,35 @@ The rules, first match wins:
 3. Else ("auto" says the same as saying nothing): the GPU with the most free memory, if the model fits there;
    else spread over the GPUs; else the CPU, with a warning where there are GPUs.
 
-The dtype that is not asked for is the checkpoint's own, but float16 for bfloat16 on a GPU before Ampere, and
-float32 on a CPU that has no bf16 arithmetic, where 16 bits are up to 6 times slower (kept at 16 bits where float32
-does not fit).
+The dtype that is not asked for is the checkpoint's own, but float16 for bfloat16 on a GPU before Ampere, and on the
+CPU float32 for float16, and for bfloat16 where the CPU has no bf16 arithmetic: 16 bits are 5 to 6 times slower there
+(and kept all the same where float32 does not fit).
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pgml_transform import devices, quantization
+from pgml_transform import devices, footprint, quantization
 from pgml_transform.checkpoint import Checkpoint
 from pgml_transform.devices import CPU
 from pgml_transform.errors import InvalidTask, OutOfMemory
+from pgml_transform.footprint import SIZES
 from pgml_transform.hardware import Gpu, Hardware
 from pgml_transform.sizes import pretty
 from pgml_transform.task import Wishes
 from pgml_transform.values import canonical
 
 STRATEGIES = ("balanced", "balanced_low_0", "sequential")
-SIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
-
-# What a load needs beside the weights: CUDA's context and the kernels' workspace on a GPU, buffers and
-# activations of a small batch on the CPU.
-GPU_OVERHEAD = 512 << 20
-CPU_OVERHEAD = 64 << 20
-WEIGHTS_MARGIN = 1.05
 
 
 @dataclass(frozen=True)
 class Placement:
     """The decision. `device` is where inputs go; `device_map` what accelerate gets, canonical JSON, None for the CPU.
 
-    `weights` and `needed` are bytes in all; `budget` is what the devices chosen had for it.
+    `weights` and `needed` are bytes in all; `budget` is what the devices that were counted, `counted`, have for it.
     """
 
     device: str
@@ -53,17 +47,18 @@ class Placement:
     weights: int = field(default=0, compare=False)
     needed: int = field(default=0, compare=False)
     budget: int = field(default=0, compare=False)
+    counted: tuple[str, ...] = field(default=(), compare=False)
     warning: str | None = field(default=None, compare=False)
+
+    @property
+    def uses_gpu(self) -> bool:
+        """Whether any of the model goes to a GPU."""
+        return self.device != CPU
 
     @property
     def quantization_name(self) -> str:
         """As pgml.deployments shows it; "none" where the checkpoint is taken as it is."""
         return quantization.name(json.loads(self.quantization)) if self.quantization else "none"
-
-    @property
-    def spread(self) -> bool:
-        """Whether the model may lie on more than one device."""
-        return self.device_map is not None and json.loads(self.device_map) != {"": self.device}
 
 
 def resolve(wishes: Wishes, checkpoint: Checkpoint, hardware: Hardware, default_device: str = "auto") -> Placement:
@@ -101,7 +96,12 @@ class _Resolver:
 
     def _named(self, name: str) -> Placement:
         device = self._known_device(name)
-        place = self._on_cpu() if device == CPU else self._on_gpu(self._gpu(device))
+        if self.wishes.max_memory is not None and device not in self._max_memory():
+            raise InvalidTask(
+                f'the device is "{name}" and "max_memory" does not name it', hint='leave "max_memory" out, or name it'
+            )
+        gpu = self._gpu(device)
+        place = self._on_cpu() if gpu is None else self._on_gpu(gpu)
         self._require_fit(place, f"device {device}")
         return place
 
@@ -128,7 +128,7 @@ class _Resolver:
         need = pretty(min((one.needed for _, one in single), default=place.needed))
         free = ", ".join(f"cuda:{gpu.index} has {pretty(gpu.free)} free" for gpu in self.hardware.gpus)
         warning = f"the model runs on the CPU: it needs {need} on a GPU, and {free}"
-        return Placement(**{**vars(place), "warning": warning})
+        return replace(place, warning=warning)
 
     def _spread(self, strategy: str) -> Placement:
         if not self.hardware.gpus:
@@ -147,9 +147,9 @@ class _Resolver:
         used = sorted(set(places.values()))
         if len(used) == 1:
             return self._named(used[0])
-        first = next(iter(places.values()))
-        dtype = self._dtype(None if first == CPU else self._gpu(first))
-        place = self._placement(first, dtype, canonical(places), self._budget(used))
+        gpus = [device for device in used if device != CPU]
+        first = gpus[0] if gpus else CPU
+        place = self._placement(first, self._dtype(self._gpu(first)), canonical(places), used)
         self._refuse_packed_on_cpu(used)
         self._require_fit(place, "the devices of device_map together")
         return place
@@ -158,14 +158,13 @@ class _Resolver:
 
     def _on_gpu(self, gpu: Gpu) -> Placement:
         device = f"cuda:{gpu.index}"
-        return self._placement(device, self._dtype(gpu), canonical({"": device}), self._budget([device]))
+        return self._placement(device, self._dtype(gpu), canonical({"": device}), [device])
 
     def _on_cpu(self) -> Placement:
-        budget = self._budget([CPU])
-        place = self._placement(CPU, self._dtype(None), None, budget)
+        place = self._placement(CPU, self._dtype(None), None, [CPU])
         stored = self.checkpoint.dtype
-        if place.needed > budget and self.wishes.dtype is None and SIZES.get(stored, 9) < SIZES[place.dtype]:
-            place = self._placement(CPU, stored, None, budget)
+        if place.needed > place.budget and self.wishes.dtype is None and SIZES.get(stored, 9) < SIZES[place.dtype]:
+            place = self._placement(CPU, stored, None, [CPU])
         return place
 
     def _over_gpus(self, strategy: str, *, with_cpu: bool) -> Placement:
@@ -176,20 +175,20 @@ class _Resolver:
                 f'"device_map" is "{strategy}" and "max_memory" names no GPU',
                 hint='name one, such as "max_memory": {"0": "10GB"}, or leave "max_memory" out',
             )
-        gpus = self._budget(names)
-        place = self._placement(names[0], self._dtype(self._gpu(names[0])), canonical(strategy), gpus)
-        place = Placement(**{**vars(place), "needed": place.needed + (len(names) - 1) * GPU_OVERHEAD})
-        if place.needed <= gpus or not with_cpu or CPU not in budgets:
+        place = self._placement(names[0], self._dtype(self._gpu(names[0])), canonical(strategy), names)
+        share = footprint.SPREAD_SHARE if self.wishes.quantization is not None else 1.0
+        needed = int((place.needed + (len(names) - 1) * footprint.GPU_OVERHEAD) / share)
+        place = replace(place, needed=needed)
+        if needed <= place.budget or not with_cpu or CPU not in budgets:
             return place
         self._refuse_packed_on_cpu([*names, CPU])
         warning = (
-            f"a part of the model runs on the CPU: it needs {pretty(place.needed)} and the GPUs have {pretty(gpus)}"
+            f"a part of the model runs on the CPU: it needs {pretty(needed)} and the GPUs have {pretty(place.budget)}"
         )
-        return Placement(**{**vars(place), "budget": gpus + budgets[CPU], "warning": warning})
+        return replace(place, budget=place.budget + budgets[CPU], counted=(*names, CPU), warning=warning)
 
-    def _placement(self, device: str, dtype: str, device_map: str | None, budget: int) -> Placement:
-        weights = self._weights(dtype)
-        overhead = CPU_OVERHEAD if device == CPU else GPU_OVERHEAD
+    def _placement(self, device: str, dtype: str, device_map: str | None, counted: list[str]) -> Placement:
+        weights = footprint.weights(self.checkpoint, dtype, self.wishes.quantization)
         return Placement(
             device=device,
             dtype=dtype,
@@ -197,17 +196,10 @@ class _Resolver:
             max_memory=canonical(self._max_memory()) if self.wishes.max_memory and device_map else None,
             quantization=self.wishes.quantization,
             weights=weights,
-            needed=int(weights * WEIGHTS_MARGIN) + overhead,
-            budget=budget,
+            needed=footprint.needed(weights, on_gpu=device != CPU),
+            budget=self._budget(counted),
+            counted=tuple(counted),
         )
-
-    def _weights(self, dtype: str) -> int:
-        """The bytes of the weights in this dtype, packed as the quantization packs them."""
-        size, model = SIZES[dtype], self.checkpoint
-        wanted = self.wishes.quantization
-        packed = quantization.PACKED_BYTES.get(quantization.name(json.loads(wanted))) if wanted else None
-        linear = model.linear * (packed or size)
-        return int(linear + (model.floating - model.linear) * size) + model.fixed_bytes
 
     def _dtype(self, gpu: Gpu | None) -> str:
         wanted = self.wishes.dtype
@@ -215,15 +207,14 @@ class _Resolver:
         if wanted == "auto":
             return stored
         if wanted is not None:
-            name = {"half": "float16", "float": "float32", "double": "float64"}.get(wanted, wanted)
-            name = name.removeprefix("torch.")
-            if name not in SIZES:
+            if wanted not in SIZES:
                 raise InvalidTask(
                     f'"dtype" is "{wanted}"', hint=f"write one of {', '.join(SIZES)}, or auto for the checkpoint's own"
                 )
-            return name
+            return wanted
         if gpu is None:
-            return "float32" if stored in {"float16", "bfloat16"} and not self.hardware.cpu_bf16 else stored
+            fast = stored == "bfloat16" and self.hardware.cpu_bf16
+            return stored if fast or stored == "float64" else "float32"
         return "float16" if stored == "bfloat16" and not gpu.bf16 else stored
 
     # --- devices and memory --------------------------------------------------------------------------
@@ -242,8 +233,8 @@ class _Resolver:
             )
         return str(value)
 
-    def _gpu(self, device: str) -> Gpu:
-        return next(gpu for gpu in self.hardware.gpus if f"cuda:{gpu.index}" == device)
+    def _gpu(self, device: str) -> Gpu | None:
+        return next((gpu for gpu in self.hardware.gpus if f"cuda:{gpu.index}" == device), None)
 
     def _budgets(self) -> dict[str, int]:
         """What each device has for this model: free memory and what this backend could give back, under max_memory."""
@@ -282,7 +273,7 @@ class _Resolver:
         raise OutOfMemory(
             f'model "{self.checkpoint.model}" does not fit on {where}: it needs {pretty(place.needed)}, '
             f"{pretty(place.budget)} is free",
-            detail=f"{self.checkpoint.parameters:,} parameters in {form} are {pretty(place.weights)} "
+            detail=f"{self.checkpoint.floating:,} parameters in {form} are {pretty(place.weights)} "
             f"({'; '.join(needs)}).",
             hint=_smaller(place),
         )

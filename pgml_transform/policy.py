@@ -31,6 +31,7 @@ REFUSED = {
     "decision_config": "it names another repository",
     "distributed_config": "it starts other processes",
     "feature_extractor": "it names another repository",
+    "force_download": "it fetches again what is here",
     "fusion_config": "it replaces code of the model",
     "generation_config": "it names another repository or file",
     "gguf_file": "it names a file",
@@ -76,6 +77,7 @@ def check_task(task: Task, policy: Policy) -> None:
     """Raise NotAllowed unless this caller may load this task as it is written."""
     loading = json.loads(task.loading)
     _check_keys(json.loads(task.calling), "the task")
+    _check_quantization(json.loads(task.wishes.quantization or "{}"))
     _check_model(task.model, policy, task.trust_remote_code)
     if (tokenizer := loading.get("tokenizer")) is not None:
         if not isinstance(tokenizer, str):
@@ -111,6 +113,18 @@ def _check_keys(keywords: dict[str, Any], where: str) -> None:
         )
 
 
+def _check_quantization(config: dict[str, Any]) -> None:
+    """A model is quantized as it is read; calibrating one on a data set is no query's business."""
+    _check_keys(config, "quantization_config")
+    for key in ("dataset", "tokenizer"):
+        if key in config:
+            raise NotAllowed(
+                f'"{key}" is not allowed in quantization_config',
+                detail="Here, it names a repository or a path.",
+                hint="load a checkpoint that is quantized already",
+            )
+
+
 def _all_keys(value: Any) -> Iterable[str]:
     """Every key at every depth, since libraries hand nested keywords on."""
     if isinstance(value, dict):
@@ -129,19 +143,19 @@ def _check_model(model: str, policy: Policy, remote_code: bool) -> None:
         raise NotAllowed(
             f'model "{model}" is not allowed',
             detail="No pattern in pgml.allowed_models matches it.",
-            hint=_how_to_allow(name),
+            hint=how_to_allow(name),
         )
     if Path(name).is_absolute() and not policy.rules and not policy.superuser:
         raise NotAllowed(
             f'model "{model}" is a directory of the server',
             detail="Without rows in pgml.allowed_models only superusers load models from directories.",
-            hint=_how_to_allow(name),
+            hint=how_to_allow(name),
         )
     if remote_code and not any(rule.trust_remote_code for rule in matching):
         raise NotAllowed(
             f'"trust_remote_code" is not allowed for model "{model}"',
             detail="It runs the model's own Python code as the server's user.",
-            hint=_how_to_allow(name, remote_code=True),
+            hint=how_to_allow(name, remote_code=True),
         )
 
 
@@ -168,7 +182,8 @@ def _check_inside(key: str, value: Any) -> None:
         raise NotAllowed(f'"{key}" is "{value}"', detail="It may only name something inside the model's repository.")
 
 
-def _how_to_allow(name: str, *, remote_code: bool = False) -> str:
+def how_to_allow(name: str, *, remote_code: bool = False) -> str:
+    """What an administrator would say to allow a model, for a hint."""
     pattern = name.replace("'", "''")
     who = "an administrator who has read that code" if remote_code else "an administrator"
     columns, values = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pgml_transform.errors import InvalidTask
@@ -14,6 +15,18 @@ _PREFIXES = ("bnb_4bit_", "llm_int8_")
 # The bytes of a packed weight. bitsandbytes keeps a float32 for every block of 64 four-bit values; for a row of
 # eight-bit ones it keeps one, which is nothing.
 PACKED_BYTES = {"bnb-4bit": 0.5 + 4 / 64, "bnb-8bit": 1.0}
+
+
+# The packages of the methods that are not bitsandbytes', where their names differ from the method's.
+_PACKAGES = {
+    "auto-round": "auto-round",
+    "awq": "gptqmodel",
+    "gptq": "optimum gptqmodel",
+    "higgs": "flute-kernel",
+    "quanto": "optimum-quanto",
+    "quark": "amd-quark",
+    "spqr": "spqr_quant",
+}
 
 
 def is_keyword(name: str) -> bool:
@@ -43,6 +56,12 @@ def wanted(keywords: dict[str, Any]) -> str | None:
         detail="It tells how to quantize, and nothing says that the model shall be quantized.",
         hint='add "load_in_4bit": true, "load_in_8bit": true, or a "quant_method" in "quantization_config"',
     )
+
+
+def package(config: str | None) -> str | None:
+    """What pip calls the package of a configuration (canonical JSON)."""
+    method = None if config is None else str(json.loads(config).get("quant_method"))
+    return method and _PACKAGES.get(method, method)
 
 
 def name(config: dict[str, Any]) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
+
+_NOT_IN_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 def to_json(outputs: Any) -> str:
@@ -44,4 +47,4 @@ def _strict(value: Any) -> Any:
 
 
 def _text(text: str) -> str:
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+    return _NOT_IN_TEXT.sub("\ufffd", text)

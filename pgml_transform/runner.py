@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from pgml_transform import signatures
+from pgml_transform import failures, signatures
 from pgml_transform.call import Call
 from pgml_transform.deployments import Deployment
-from pgml_transform.errors import InvalidArgument, InvalidInput, ModelFailed, PgmlError
-from pgml_transform.memory import is_out_of_memory
+from pgml_transform.errors import InvalidArgument, PgmlError
+from pgml_transform.values import shown
+
+# Numbers of tokens that a tokenizer would allocate for at once. No model reads as many.
+_LENGTHS = {"max_length", "pad_to_multiple_of", "stride", "max_new_tokens", "min_length", "min_new_tokens"}
+_LONGEST = 1 << 24
+
+AroundBatch = Callable[[], AbstractContextManager[None]]
 
 
 def run(
-    pipeline: Any, row: Deployment, inputs: Sequence[str | None], call: Call, safe_point: Callable[[], None]
+    pipeline: Any, row: Deployment, inputs: Sequence[str | None], call: Call, around_batch: AroundBatch
 ) -> list[Any]:
     """The pipeline's answers for the inputs, None in the place of a None; `row` counts the tokens.
 
-    `safe_point` is called before each batch. For one input the answer is the pipeline's own for a list of one, which
-    fill-mask does not nest. Raises InvalidArgument, InvalidInput, ModelFailed.
+    The model works inside `around_batch()`, batch by batch. For one input the answer is the pipeline's own for a list
+    of one, which fill-mask does not nest. Raises InvalidArgument, InvalidInput, ModelFailed.
     """
     texts = [text for text in inputs if text is not None]
-    if not texts:
-        return [None for _ in inputs]
     arguments = _arguments(pipeline, json.loads(call.arguments))
     if call.seed is not None:
         _seed(call.seed)
-    with _metered(pipeline, row, safe_point):
+    with _metered(pipeline, row, around_batch):
         outputs = _answers(pipeline, texts, arguments, call.batch_size)
     if len(texts) == len(inputs):
         return outputs
@@ -40,45 +45,63 @@ def run(
 
 def _arguments(pipeline: Any, arguments: dict[str, Any]) -> dict[str, Any]:
     """The call's arguments as the pipeline takes them; InvalidArgument for what it does not."""
+    signatures.check(type(pipeline), pipeline.task, arguments)
+    _check_lengths(arguments)
     if isinstance(eos := arguments.pop("eos_token", None), str):
         arguments["eos_token_id"] = _token_id(pipeline, eos)
-    signatures.check(type(pipeline), arguments, f'task "{pipeline.task}"', InvalidArgument)
-    if pipeline.task == "zero-shot-classification" and not arguments.get("candidate_labels"):
+    if "stop_strings" in arguments:
+        arguments["tokenizer"] = pipeline.tokenizer  # generate() has none of its own
+    if pipeline.task == "zero-shot-classification":
+        _check_zero_shot(arguments)
+    try:
+        pipeline._sanitize_parameters(**arguments)  # noqa: SLF001 - the only place that checks them before the run
+    except Exception as error:
+        reason = failures.first_line(error)
+        raise InvalidArgument(f'task "{pipeline.task}" refuses its arguments', detail=reason) from error
+    return arguments
+
+
+def _check_lengths(arguments: dict[str, Any]) -> None:
+    """A tokenizer asked for a length that memory has not would end the process, and with it the server."""
+    for name, value in arguments.items():
+        if isinstance(value, dict):
+            _check_lengths(value)
+        elif name in _LENGTHS and value is not None:
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not whole or not 0 <= value <= _LONGEST:
+                raise InvalidArgument(f'"{name}" is {shown(value)}', hint=f"write a whole number up to {_LONGEST}")
+
+
+def _check_zero_shot(arguments: dict[str, Any]) -> None:
+    if not arguments.get("candidate_labels"):
         raise InvalidArgument(
             'task "zero-shot-classification" needs the argument "candidate_labels"',
             hint='args => \'{"candidate_labels": ["urgent", "not urgent"]}\'::jsonb',
         )
-    try:
-        pipeline._sanitize_parameters(**arguments)  # noqa: SLF001 - the only place that checks them before the run
-    except Exception as error:
-        raise InvalidArgument(f'task "{pipeline.task}" refuses its arguments', detail=_line(error)) from error
-    return arguments
+    template = arguments.get("hypothesis_template", "{}")
+    if (
+        not isinstance(template, str)
+        or re.findall(r"[{}][^{}]*", template.replace("{}", "", 1))
+        or "{}" not in template
+    ):
+        raise InvalidArgument(
+            f'"hypothesis_template" is {shown(template)}', hint='write a sentence with {} once: "This example is {}."'
+        )
 
 
 def _answers(pipeline: Any, texts: list[str], arguments: dict[str, Any], batch_size: int | None) -> list[Any]:
     try:
-        return list(pipeline(texts, **({} if batch_size is None else {"batch_size": batch_size}), **arguments))
+        if batch_size in (None, 1) or "" not in texts:
+            return list(pipeline(texts, **({} if batch_size is None else {"batch_size": batch_size}), **arguments))
+        # A text without tokens can't be padded into a batch: those run one by one.
+        filled = iter(pipeline([text for text in texts if text], batch_size=batch_size, **arguments))
+        return [next(filled) if text else pipeline([text], **arguments)[0] for text in texts]
     except (PgmlError, MemoryError):
         raise
     except Exception as error:
-        if is_out_of_memory(error):
+        if failures.is_out_of_memory(error):
             raise
-        raise _failure(pipeline, arguments, error) from error
-
-
-def _failure(pipeline: Any, arguments: dict[str, Any], error: Exception) -> PgmlError:
-    """Whose fault it was: the arguments', the input's, or the model's own."""
-    kind, reason = type(error).__name__, _line(error)
-    if kind == "PipelineException":  # fill-mask's word for a text without its mask
-        return InvalidInput(f'task "{pipeline.task}" refuses an input', detail=reason, hint=_mask_hint(pipeline))
-    if pipeline.model.can_generate() and arguments and isinstance(error, (ValueError, TypeError)):
-        return InvalidArgument(f'task "{pipeline.task}" refuses its arguments', detail=reason)
-    return ModelFailed(f"the model failed: {kind}", detail=reason, hint="look whether the input is too long for it")
-
-
-def _mask_hint(pipeline: Any) -> str | None:
-    mask = getattr(pipeline.tokenizer, "mask_token", None)
-    return f"write {mask} where a word is to be found" if mask else None
+        raise failures.of_run(pipeline, arguments, error) from error
 
 
 def _token_id(pipeline: Any, token: str) -> int:
@@ -95,16 +118,16 @@ def _seed(seed: int) -> None:
 
 
 @contextmanager
-def _metered(pipeline: Any, row: Deployment, safe_point: Callable[[], None]) -> Iterator[None]:
-    """Count the tokens that go into the model and those that it writes, and let the server in before each batch."""
-    forward = pipeline.forward
+def _metered(pipeline: Any, row: Deployment, around_batch: AroundBatch) -> Iterator[None]:
+    """Count the tokens that go into the model and those that it writes, batch by batch."""
+    forward = type(pipeline).forward
 
     def metered(model_inputs: Any, **parameters: Any) -> Any:
-        safe_point()
         prompt = model_inputs.get("input_ids") if hasattr(model_inputs, "get") else None
         mask = model_inputs.get("attention_mask") if prompt is not None else None
         row.tokens_in += 0 if prompt is None else int(prompt.numel() if mask is None else mask.sum())
-        outputs = forward(model_inputs, **parameters)
+        with around_batch():
+            outputs = forward(pipeline, model_inputs, **parameters)
         written = outputs.get("generated_sequence") if hasattr(outputs, "get") else None
         if written is not None:
             new = written[..., 0 if prompt is None else prompt.shape[-1] :]
@@ -115,8 +138,4 @@ def _metered(pipeline: Any, row: Deployment, safe_point: Callable[[], None]) -> 
     try:
         yield
     finally:
-        del pipeline.forward
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:500]
+        pipeline.__dict__.pop("forward", None)

@@ -131,6 +131,7 @@ def outcome(function: Callable[..., Any]) -> Callable[..., Outcome]:
     def call(*arguments: Any) -> Outcome:
         _take_over_logging()
         answer = attempt(*arguments)
+        memory.lift()
         if answer["sqlstate"] in _LEAVE_MEMORY:
             memory.give_back()  # only now does nothing refer to the frames that held it
         return answer

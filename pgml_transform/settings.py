@@ -22,7 +22,7 @@ _UNITS = {"": 1, "b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "tb": 1 <<
 
 @dataclass(frozen=True)
 class Setting:
-    """One line of the table. `type` is one of boolean, integer, memory, text."""
+    """One line of the table. `type` is one of boolean, device, directory, integer, memory."""
 
     name: str
     type: str
@@ -55,14 +55,14 @@ SETTINGS = (
     ),
     Setting(
         "hub_cache",
-        "text",
+        "directory",
         "",
         ADMINISTRATOR,
         "the directory of the hub's cache on this server; empty: the standard place of the server's user",
     ),
     Setting(
         "device",
-        "text",
+        "device",
         "auto",
         ANYBODY,
         "the device of a task that names none: auto, cpu, cuda, cuda:1",
@@ -100,12 +100,12 @@ def chosen(setting: Setting, configured: Mapping[str, str], session: Mapping[str
     return setting.default, "default"
 
 
-def find(name: str) -> Setting:
+def find(name: str | None) -> Setting:
     """The setting of this name, with or without the `pgml.` before it; InvalidSetting where there is none."""
-    setting = BY_NAME.get(name.removeprefix("pgml."))
+    setting = BY_NAME.get((name or "").removeprefix("pgml."))
     if setting is None:
         raise InvalidSetting(
-            f'unknown setting "{name}"',
+            f'unknown setting "{name or ""}"',
             detail=f"The settings are: {', '.join(BY_NAME)}.",
             hint="SELECT * FROM pgml.settings describes them",
         )
@@ -114,7 +114,7 @@ def find(name: str) -> Setting:
 
 def parse(setting: Setting, text: str) -> Any:
     """The value that this text stands for; InvalidSetting where it stands for none."""
-    parsers = {"boolean": _boolean, "integer": _integer, "memory": _memory, "text": _text}
+    parsers = {"boolean": _boolean, "device": _device, "directory": _directory, "integer": _integer, "memory": _memory}
     try:
         return parsers[setting.type](text.strip())
     except ValueError as error:
@@ -147,5 +147,13 @@ def _memory(text: str) -> int | None:
     return int(match[1]) * _UNITS[match[2]]
 
 
-def _text(text: str) -> str | None:
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|-1|((cuda|gpu)(:\d+)?)|\d+", text.lower(), re.ASCII):
+        raise ValueError("write auto, cpu, cuda, cuda:1, or a GPU's number")
+    return text.lower()
+
+
+def _directory(text: str) -> str | None:
+    if text and not text.startswith("/"):
+        raise ValueError("write an absolute path")
     return text or None

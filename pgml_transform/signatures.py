@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from pgml_transform.errors import PgmlError
+from pgml_transform.errors import InvalidArgument
 
 # Where a pipeline's signature ends in **kwargs that go to the tokenizer: what that takes for a text.
 _TOKENIZER = frozenset(
@@ -24,17 +24,20 @@ _TOKENIZER = frozenset(
 )
 # Zero-shot's signature names none of its three.
 _ZERO_SHOT = frozenset({"candidate_labels", "hypothesis_template", "multi_label"})
-_INTERNAL = frozenset({"self", "tokenizer_encode_kwargs_", "return_type", "is_split_into_words", "offset_mapping"})
+# What a pipeline's signature has for its own use.
+_INTERNAL = frozenset({"self", "return_type", "is_split_into_words", "offset_mapping"})
+# What runner.py takes beside.
+OURS = frozenset({"batch_size", "eos_token", "seed"})
 
 
-def check(pipeline_class: type, arguments: Iterable[str], where: str, error: type[PgmlError]) -> None:
-    """Raise `error` for the first argument that the pipeline does not take, with the nearest that it does."""
-    known = parameters(pipeline_class)
+def check(pipeline_class: type, task: str, arguments: Iterable[str]) -> None:
+    """Raise InvalidArgument for the first argument that the pipeline does not take, with the nearest that it does."""
+    known = parameters(pipeline_class) | OURS
     for name in arguments:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            raise error(
-                f'{where} takes no argument "{name}"',
+            raise InvalidArgument(
+                f'task "{task}" takes no argument "{name}"',
                 detail=f"Its arguments are: {', '.join(sorted(known))}.",
                 hint=f'did you mean "{near[0]}"?' if near else "leave it out",
             )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,16 +16,14 @@ from pgml_transform.values import boolean, canonical, kind, shown, text
 # Where a keyword of the task goes. What is in none of these lists is an argument that the pipeline
 # takes with every call (`{"task": "text-generation", "max_new_tokens": 5}`); the loader checks those
 # against the pipeline's own signature, before a weight is read.
-IDENTITY = frozenset({"task", "model", "revision", "token", "use_auth_token", "trust_remote_code"})
+IDENTITY = frozenset({"task", "model", "revision", "token", "use_auth_token", "trust_remote_code", "local_files_only"})
+IGNORED = frozenset({"low_cpu_mem_usage"})  # transformers 5 takes it, and does the same without it
 PLACEMENT = frozenset({"device", "device_map", "max_memory", "dtype", "torch_dtype"})
 LOADING = frozenset(
     {
         "attn_implementation",
         "code_revision",
-        "force_download",
         "ignore_mismatched_sizes",
-        "local_files_only",
-        "low_cpu_mem_usage",
         "subfolder",
         "tokenizer",
         "use_fast",
@@ -31,6 +31,11 @@ LOADING = frozenset(
         "variant",
     }
 )
+
+
+# No task's name begins like that: an object, or what a jsonb can hold beside one.
+_JSON = re.compile(r"\s*([{\[\"\d-]|(null|true|false)\s*$)")
+_DTYPES = {"half": "float16", "float": "float32", "double": "float64"}
 
 
 @dataclass(frozen=True)
@@ -49,9 +54,10 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Task:
-    """What to run. Two spellings of one task are equal; the token and the wishes are not part of it.
+    """What to load; two spellings of one pipeline are equal.
 
-    `loading` (keywords of `from_pretrained`) and `calling` (arguments of every call) are canonical JSON.
+    The wishes, the token and the arguments of calls are not part of it. `loading` (keywords of `from_pretrained`) and
+    `calling` (arguments of every call) are canonical JSON.
     """
 
     task: str
@@ -59,18 +65,19 @@ class Task:
     revision: str | None = None
     trust_remote_code: bool = False
     loading: str = "{}"
-    calling: str = "{}"
+    calling: str = field(default="{}", compare=False)
+    local_files_only: bool = field(default=False, compare=False)
     default_model: bool = field(default=False, compare=False)
     wishes: Wishes = field(default=Wishes(), compare=False)
     token: str | None = field(default=None, compare=False, repr=False)
 
 
 def parse(task_text: str) -> Task:
-    """Read the task argument: JSON when it begins with `{`, else a task's name.
+    """Read the task argument: JSON when it looks like JSON, else a task's name.
 
     Raises InvalidTask for what is malformed, UnknownTask for a name that is not in the catalog.
     """
-    return from_keywords(_object(task_text) if task_text.lstrip().startswith("{") else {"task": task_text.strip()})
+    return from_keywords(_object(task_text) if _JSON.match(task_text) else {"task": task_text.strip()})
 
 
 def from_keywords(keywords: dict[str, Any]) -> Task:
@@ -79,15 +86,18 @@ def from_keywords(keywords: dict[str, Any]) -> Task:
     known = _known_task(keywords)
     model = text(keywords, "model")
     revision = text(keywords, "revision")
-    if model is None and revision is None:
-        revision = known.default_revision
+    if model is None:
+        revision = revision or known.default_revision
+    elif model.startswith("/"):
+        model = os.path.realpath(model)  # however it is spelt, it is one directory
     return Task(
         task=known.name,
         model=model or known.default_model,
-        revision=revision,
+        revision=None if revision == "main" else revision,
         trust_remote_code=boolean(keywords, "trust_remote_code") or False,
-        loading=canonical({name: keywords[name] for name in LOADING & keywords.keys()}),
+        loading=canonical(_loading(keywords)),
         calling=canonical({name: keywords[name] for name in filter(_is_calling, keywords)}),
+        local_files_only=boolean(keywords, "local_files_only") or False,
         default_model=model is None,
         wishes=_wishes(keywords),
         token=_token(keywords),
@@ -96,14 +106,19 @@ def from_keywords(keywords: dict[str, Any]) -> Task:
 
 def _object(task_text: str) -> dict[str, Any]:
     try:
-        value: dict[str, Any] = json.loads(task_text, parse_constant=_no_constant)
+        value = json.loads(task_text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise InvalidTask(
             "the task is not valid JSON",
             detail=str(error),
             hint='write it as \'{"task": "text-generation", "model": "..."}\'::jsonb',
         ) from None
-    return value  # text that begins with { is an object or no JSON
+    if not isinstance(value, dict):
+        raise InvalidTask(
+            f"the task is {shown(value)}, not an object",
+            hint='write \'text-generation\', or \'{"task": "text-generation", "model": "..."}\'::jsonb',
+        )
+    return value
 
 
 def _no_constant(name: str) -> None:
@@ -127,9 +142,18 @@ def _flattened(keywords: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in flat.items() if value is not None or _is_calling(key)}
 
 
+def _loading(keywords: dict[str, Any]) -> dict[str, Any]:
+    """The keywords of from_pretrained, without one that says what is so anyway."""
+    return {
+        name: keywords[name]
+        for name in LOADING & keywords.keys()
+        if not (name == "use_safetensors" and keywords[name] is True)
+    }
+
+
 def _is_calling(name: str) -> bool:
     """Whether this keyword is an argument of the pipeline's calls, where null can mean something (`top_k`)."""
-    return name not in IDENTITY | PLACEMENT | LOADING and not quantization.is_keyword(name)
+    return name not in IDENTITY | PLACEMENT | LOADING | IGNORED and not quantization.is_keyword(name)
 
 
 def _known_task(keywords: dict[str, Any]) -> catalog.KnownTask:
@@ -156,7 +180,7 @@ def _wishes(keywords: dict[str, Any]) -> Wishes:
     device = keywords.get("device")
     if isinstance(device, bool) or not isinstance(device, (str, int, type(None))):
         raise InvalidTask(f'"device" is {kind(device)}, not a device\'s name or number')
-    dtype, older = text(keywords, "dtype"), text(keywords, "torch_dtype")
+    dtype, older = _dtype(keywords, "dtype"), _dtype(keywords, "torch_dtype")
     if dtype and older and dtype != older:
         raise InvalidTask(
             f'"dtype" is "{dtype}" and "torch_dtype" is "{older}"',
@@ -164,11 +188,17 @@ def _wishes(keywords: dict[str, Any]) -> Wishes:
         )
     maps = {name: keywords.get(name) for name in ("device_map", "max_memory")}
     return Wishes(
-        device=None if device is None else str(device),
+        device=None if device in (None, "auto") else str(device),
         dtype=dtype or older,
         quantization=quantization.wanted(keywords),
         **{name: None if value is None else canonical(value) for name, value in maps.items()},
     )
+
+
+def _dtype(keywords: dict[str, Any], name: str) -> str | None:
+    """A dtype by its one name: torch.half is float16."""
+    given = text(keywords, name)
+    return given and _DTYPES.get(given.removeprefix("torch."), given.removeprefix("torch."))
 
 
 def _token(keywords: dict[str, Any]) -> str | None:

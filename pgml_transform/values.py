@@ -18,6 +18,8 @@ def canonical(value: Any) -> str:
 def text(keywords: dict[str, Any], name: str) -> str | None:
     """The string of this name, None where there is none; InvalidTask for anything else."""
     value = keywords.get(name)
+    if value == "":
+        raise InvalidTask(f'"{name}" is an empty string')
     if value is None or isinstance(value, str):
         return value
     raise InvalidTask(f'"{name}" is {shown(value)}, not a string')

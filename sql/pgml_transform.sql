@@ -161,7 +161,12 @@ COMMENT ON FUNCTION pgml.transform(text, text[]) IS 'shorthand: task and inputs'
 
 CREATE FUNCTION pgml.load(task jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 10000000 SET search_path = pg_catalog, pg_temp
-AS $$ BEGIN RETURN pgml._answer(pgml._load($1::text)); END $$;
+AS $$
+BEGIN
+    RETURN pgml._answer(pgml._load($1::text))
+        || jsonb_build_object('usename', session_user, 'datname', current_database());
+END
+$$;
 COMMENT ON FUNCTION pgml.load(jsonb) IS
     'load a task''s pipeline into this backend without running it; its row of pgml.deployments';
 

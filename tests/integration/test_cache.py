@@ -136,7 +136,7 @@ def test_a_failed_load_leaves_nothing_behind(connection: Connection) -> None:
     assert failed == [
         (
             "distilbert/distilroberta-base",
-            'InvalidTask: task "text-classification" takes no argument "nonsense"',
+            'InvalidArgument: task "text-classification" takes no argument "nonsense"',
         )
     ]
     assert len(models(connection)) == 1

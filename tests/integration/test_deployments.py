@@ -95,6 +95,20 @@ def test_a_row_has_all_that_is_promised(connect: Connect) -> None:
     assert row["busy_seconds"] > 0
 
 
+def test_load_answers_the_row(connect: Connect) -> None:
+    """What pgml.load answers is the row of the view, as an object."""
+    worker = connect()
+
+    answer = one(worker, 'SELECT pgml.load(\'{"task": "text-classification"}\')')
+
+    row = one(worker, "SELECT to_jsonb(d) FROM pgml.deployments AS d WHERE pid = pg_backend_pid()")
+    assert set(answer) == set(row)
+    times = {"loaded_at", "last_used_at"}
+    assert {key: value for key, value in answer.items() if key not in times} == {
+        key: value for key, value in row.items() if key not in times
+    }
+
+
 def test_tokens_are_counted(connect: Connect) -> None:
     """tokens_in counts the prompts', tokens_out what was written."""
     worker, watcher = connect(), connect()

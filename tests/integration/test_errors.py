@@ -64,7 +64,7 @@ CASES: list[tuple[dict[str, Any], Any, str, str, str | None]] = [
         {"task": "text-classification", "frobnicate": 1},
         {},
         "22023",
-        'pgml.InvalidTask: task "text-classification" takes no argument "frobnicate"',
+        'pgml.InvalidArgument: task "text-classification" takes no argument "frobnicate"',
         "leave it out",
     ),
     (
@@ -84,6 +84,13 @@ CASES: list[tuple[dict[str, Any], Any, str, str, str | None]] = [
     (
         {"task": "text-generation", "model": "Qwen/Qwen2.5-0.5B"},
         {"max_new_tokens": -1},
+        "22023",
+        'pgml.InvalidArgument: "max_new_tokens" is -1',
+        "write a whole number up to 16777216",
+    ),
+    (
+        {"task": "text-generation", "model": "Qwen/Qwen2.5-0.5B"},
+        {"temperature": -5, "do_sample": True},
         "22023",
         'pgml.InvalidArgument: task "text-generation" refuses its arguments',
         None,
@@ -287,7 +294,9 @@ def test_a_preference_of_no_meaning(warm: Connection) -> None:
 
     error = transform_error(warm, {"task": "text-classification"}, text="y")
 
-    assert (error.sqlstate, error.diag.message_primary) == ("22023", 'pgml.InvalidTask: "tpu" is not a device')
+    assert error.sqlstate == "22023"
+    assert error.diag.message_primary == 'pgml.InvalidSetting: invalid value for pgml.device: "tpu"'
+    assert error.diag.message_hint == "write auto, cpu, cuda, cuda:1, or a GPU's number"
 
 
 def test_python_is_told_at_debug1_only(connection: Connection, notices: Callable[[Connection], list[str]]) -> None:

@@ -15,6 +15,13 @@ def test_our_own_keywords_are_taken_out() -> None:
     assert asked == call.Call('{"do_sample":true,"top_k":2}', 8, 7)
 
 
+def test_the_task_sets_defaults() -> None:
+    """What the task says holds unless the call says otherwise."""
+    asked = call.parse('{"top_k": 2}', '{"batch_size":4,"stride":1,"top_k":5}')
+
+    assert asked == call.Call('{"stride":1,"top_k":2}', 4, None)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

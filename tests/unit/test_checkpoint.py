@@ -50,7 +50,7 @@ def test_one_file(tmp_path: Path) -> None:
     found = checkpoint.inspect(wanted, Settings())
 
     assert (found.floating, found.linear, found.fixed_bytes) == (100 * 8 + 8 * 8 + 8, 8 * 8, 4 * 8)
-    assert (found.dtype, found.architectures, found.quantization) == ("bfloat16", ("A",), None)
+    assert (found.dtype, found.unpackable, found.quantization) == ("bfloat16", ("model.layers.0.mlp",), None)
 
 
 def test_shards(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_no_model(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(ModelNotFound) as caught:
         checkpoint.inspect(wanted, Settings())
-    assert str(caught.value) == f'model "{tmp_path}" has no weights in safetensors in {tmp_path}'
+    assert str(caught.value) == f'model "{tmp_path}" has no weights in safetensors'
 
 
 def test_a_configuration_that_is_no_object(tmp_path: Path) -> None:

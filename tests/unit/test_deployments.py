@@ -87,3 +87,21 @@ def test_progress_is_published_as_it_goes(tmp_path: Path) -> None:
     shown.publish_progress(shown.rows[0], 0.6)
 
     assert deployments.read({HERE: 7}, tmp_path / "stat")[0][1]["progress"] == 0.5
+
+
+def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+    """A file of another name is not read, not removed, and no error."""
+    board(tmp_path)
+    (tmp_path / "stat" / "notes.json").write_text("{")
+
+    deployments.sweep(tmp_path / "stat")
+
+    assert models(tmp_path, {HERE: 7}) == [(HERE, "org/model")]
+    assert (tmp_path / "stat" / "notes.json").exists()
+
+
+def test_a_full_disk_fails_no_call(tmp_path: Path) -> None:
+    """Where nothing can be written, nothing is shown, and the work goes on."""
+    (tmp_path / "file").write_text("")
+
+    Board(HERE, 7, folder=tmp_path / "file").add(Deployment("fill-mask", "org/model"))

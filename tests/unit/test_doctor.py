@@ -23,7 +23,7 @@ def test_what_is_right_has_no_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     found = checks(Settings(offline=True, hub_cache=str(tmp_path / "hub"), memory_limit=1 << 30))
 
     assert [check.check_name for check in found.values() if not check.ok or check.hint] == []
-    assert found["memory"].detail == "1.0 GB of 1.0 GB may be taken by models"
+    assert found["memory"].detail == "1.0 GB may be taken by models"
     assert found["hub cache"].detail == str(tmp_path / "hub")
     assert found["model hub"].detail == "offline: only models of the cache are used"
 

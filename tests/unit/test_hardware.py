@@ -27,12 +27,20 @@ def test_every_group_above_counts(tmp_path: Path) -> None:
 
 
 def test_the_administrators_limit_counts_what_is_held() -> None:
-    """memory_limit bounds what this backend's models take together."""
+    """memory_limit bounds what this backend's models take together, mapped from files or not."""
     limit = 64 << 20
 
-    assert hardware.probe_ram({}, limit) == (limit, limit)
-    assert hardware.probe_ram({"cpu": 60 << 20}, limit) == (limit, 4 << 20)
-    assert hardware.probe_ram({"cpu": 70 << 20}, limit) == (limit, 0)
+    assert hardware.free_ram({}, limit) == limit
+    assert hardware.free_ram({"cpu": 60 << 20}, limit) == 4 << 20
+    assert hardware.free_ram({"cpu": 70 << 20}, limit) == 0
+    machine = hardware.probe({"cpu": 60 << 20}, limit, private=0)
+    assert (machine.ram_free, machine.ram_free + machine.ram_held) == (4 << 20, limit)
+
+
+def test_what_is_mapped_does_not_come_back_to_the_machine() -> None:
+    """Without a limit, letting go of a mapped model makes no room: the system could drop its pages anyway."""
+    assert hardware.probe({"cpu": 60 << 20}, private=0).ram_held == 0
+    assert hardware.probe({"cpu": 60 << 20}, private=20 << 20).ram_held == 20 << 20
 
 
 def test_this_machine_has_memory() -> None:

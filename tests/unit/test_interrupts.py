@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +58,21 @@ def test_a_library_that_swallows_it_gets_it_again() -> None:
     with pytest.raises(Interrupted):
         watch.run(stubborn)
     assert swallowed == [Interrupted, Interrupted]
+
+
+def test_an_import_is_let_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exception waits until the module is there as a whole."""
+    (tmp_path / "slow_module.py").write_text("for _ in range(3_000_000): pass\nwhole = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def work() -> None:
+        importlib.import_module("slow_module")
+        spin_until(threading.Event())
+
+    with pytest.raises(Interrupted):
+        Watch(lambda: True).run(work)
+
+    assert sys.modules.pop("slow_module").whole
 
 
 def test_an_error_of_the_work_passes() -> None:

@@ -50,6 +50,7 @@ PLACED: list[tuple[dict[str, Any], Checkpoint, Hardware, str, str, Any, str]] = 
     ({}, HALF, NEW_CPU, "cpu", "bfloat16", None, "none"),
     ({}, HALF_FP32, NEW_CPU, "cpu", "float32", None, "none"),
     ({}, model(0.5, "float16"), LAPTOP, "cpu", "float32", None, "none"),
+    ({}, model(0.5, "float16"), NEW_CPU, "cpu", "float32", None, "none"),
     ({}, model(5), LAPTOP, "cpu", "bfloat16", None, "none"),
     ({"device_map": "auto"}, HALF, LAPTOP, "cpu", "float32", None, "none"),
     ({"device_map": "balanced"}, HALF, LAPTOP, "cpu", "float32", None, "none"),
@@ -92,6 +93,15 @@ PLACED: list[tuple[dict[str, Any], Checkpoint, Hardware, str, str, Any, str]] = 
         "cuda:0",
         "float16",
         {"model": "cuda:1", "lm_head": "cuda:0"},
+        "none",
+    ),
+    (
+        {"device_map": {"lm_head": "cpu", "model": 0}},
+        HALF,
+        ONE_T4,
+        "cuda:0",
+        "float16",
+        {"lm_head": "cpu", "model": "cuda:0"},
         "none",
     ),
     # max_memory
@@ -164,6 +174,14 @@ REFUSED: list[tuple[dict[str, Any], Checkpoint, Hardware, type[Exception], str]]
     ({"device_map": True}, HALF, ONE_T4, InvalidTask, '"device_map" is true'),
     ({"dtype": "int3"}, HALF, ONE_T4, InvalidTask, '"dtype" is "int3"'),
     ({"max_memory": {"0": "much"}}, HALF, ONE_T4, InvalidTask, '"max_memory" of "0" is "much"'),
+    ({"max_memory": {"cuda:0": 1, "0": 2}}, HALF, ONE_T4, InvalidTask, '"max_memory" names cuda:0 twice'),
+    (
+        {"device": "cpu", "max_memory": {"0": "30GB"}},
+        HALF,
+        ONE_T4,
+        InvalidTask,
+        'the device is "cpu" and "max_memory" does not name it',
+    ),
     ({"max_memory": []}, HALF, ONE_T4, InvalidTask, '"max_memory" is []'),
     (
         {"max_memory": {"0": "1GB"}},
@@ -260,3 +278,24 @@ def test_default_device() -> None:
 
     assert placement.resolve(task.wishes, HALF, ONE_A100, "cpu").device == "cpu"
     assert placement.resolve(named.wishes, HALF, ONE_A100, "cpu").device == "cuda:0"
+
+
+def test_room_is_counted_where_the_model_goes() -> None:
+    """A spread model counts the GPUs, one that spills over the CPU too; room is made on those."""
+    two_full = replace(
+        RAM, gpus=(replace(T4, free=2 * GB, held=12 * GB), replace(T4, index=1, free=2 * GB, held=12 * GB))
+    )
+
+    assert resolve({}, model(10), two_full).counted == ("cuda:0", "cuda:1")
+    assert resolve({"device_map": "balanced"}, model(15), TWO_T4).counted == ("cuda:0", "cuda:1", "cpu")
+    assert resolve({}, HALF, LAPTOP).counted == ("cpu",)
+    assert resolve({"device_map": {"a": 0, "b": "cpu"}}, HALF, ONE_T4).counted == ("cpu", "cuda:0")
+
+
+def test_a_quantizer_keeps_a_tenth_for_itself() -> None:
+    """A quantized model that is spread has to fit into nine tenths of the GPUs."""
+    bits = {"device_map": "balanced", "load_in_8bit": True, "max_memory": {"0": "10GB", "1": "10GB"}}
+
+    with pytest.raises(OutOfMemory):
+        resolve(bits, model(16.5), TWO_T4)
+    assert resolve(bits, model(13), TWO_T4).device == "cuda:0"

@@ -62,7 +62,7 @@ def test_directories_are_for_superusers_or_rules(tmp_path: Path) -> None:
     check({"model": str(real)}, SUPERUSER)
     check({"model": str(link)}, Policy((Rule(f"{tmp_path}/model"),)))
     assert str(refused({"model": str(real)})) == f'model "{real}" is a directory of the server'
-    assert str(refused({"model": str(link)}, Policy((Rule(f"{tmp_path}/link"),)))) == f'model "{link}" is not allowed'
+    assert str(refused({"model": str(link)}, Policy((Rule(f"{tmp_path}/link"),)))) == f'model "{real}" is not allowed'
 
 
 @pytest.mark.parametrize(
@@ -93,6 +93,14 @@ def test_remote_code_needs_a_rule_that_says_so() -> None:
     assert str(refused({"model": "org/model", "model_kwargs": {"trust_remote_code": True}})) == (
         '"trust_remote_code" is not allowed for model "org/model"'
     )
+
+
+@pytest.mark.parametrize("key", ["tokenizer", "dataset", "cache_dir"])
+def test_a_quantization_names_no_other_place(key: str) -> None:
+    """Calibration would open the repositories and paths that a configuration names."""
+    config = {"quant_method": "gptq", "bits": 4, key: "x/y"}
+
+    assert str(refused({"quantization_config": config}, SUPERUSER)) == f'"{key}" is not allowed in quantization_config'
 
 
 def test_another_repositorys_tokenizer_is_checked_as_a_model() -> None:

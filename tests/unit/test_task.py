@@ -49,6 +49,14 @@ SPELLINGS = [
     ),
     ('{"task": "fill-mask", "model": "a/b", "token": "hf_x"}', '{"task": "fill-mask", "model": "a/b"}'),
     ('{"task": "fill-mask", "model": "a/b", "use_auth_token": "hf_x"}', '{"task": "fill-mask", "model": "a/b"}'),
+    ('{"task": "fill-mask", "model": "a/b", "revision": "main"}', '{"task": "fill-mask", "model": "a/b"}'),
+    ('{"task": "fill-mask", "model": "/x/../y/"}', '{"task": "fill-mask", "model": "/y"}'),
+    ('{"task": "fill-mask", "use_safetensors": true, "low_cpu_mem_usage": true}', "fill-mask"),
+    ('{"task": "fill-mask", "top_k": 2, "local_files_only": true}', "fill-mask"),
+    (
+        '{"task": "fill-mask", "dtype": "torch.half", "device": "auto"}',
+        '{"task": "fill-mask", "torch_dtype": "float16"}',
+    ),
     (
         '{"task": "fill-mask", "model": "a/b", "quantization_config": {"load_in_4bit": true}}',
         '{"task": "fill-mask", "model": "a/b", "load_in_4bit": true, "load_in_8bit": false}',
@@ -102,6 +110,7 @@ def test_any_quantization_method_is_taken() -> None:
     assert json.loads(parse(quantization_config=config).wishes.quantization or "") == config
 
 
+NOT_AN_OBJECT = 'write \'text-generation\', or \'{"task": "text-generation", "model": "..."}\'::jsonb'
 REFUSED: list[tuple[str, type[PgmlError], str, str | None]] = [
     (
         '{"task"',
@@ -115,12 +124,13 @@ REFUSED: list[tuple[str, type[PgmlError], str, str | None]] = [
         "the task is not valid JSON",
         'write it as \'{"task": "text-generation", "model": "..."}\'::jsonb',
     ),
-    (
-        "",
-        InvalidTask,
-        'the task has no "task"',
-        'name one: {"task": "text-generation", ...}; SELECT * FROM pgml.tasks() lists them',
-    ),
+    ("", InvalidTask, '"task" is an empty string', None),
+    ('{"task": "fill-mask", "model": ""}', InvalidTask, '"model" is an empty string', None),
+    ('{"task": "fill-mask", "revision": ""}', InvalidTask, '"revision" is an empty string', None),
+    ("[]", InvalidTask, "the task is [], not an object", NOT_AN_OBJECT),
+    ("5", InvalidTask, "the task is 5, not an object", NOT_AN_OBJECT),
+    ("null", InvalidTask, "the task is null, not an object", NOT_AN_OBJECT),
+    ('"fill-mask"', InvalidTask, 'the task is "fill-mask", not an object', NOT_AN_OBJECT),
     (
         '{"model": "a/b"}',
         InvalidTask,
