@@ -1,23 +1,31 @@
-"""What this backend holds, published for the others: one small file a backend, replaced atomically.
+"""What this backend holds, published for the others: one small file a backend, which is always whole to a reader.
 
 The files lie under pg_stat_tmp in the data directory, which is a backend's working directory; base backups skip it.
 A file is named by the process and the moment it began, so that a process number used again is another file.
+
+A file is written in place, since renaming a new one over it costs more than a call's whole overhead beside it: a line
+with the length and checksum of what follows tells a reader whether it read in the middle of a write.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import time
+import zlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 FOLDER = Path("pg_stat_tmp/pgml_transform")
 
-_NAME = re.compile(r"(\d+)\.(\d+)\.(json|new)", re.ASCII)
+_NAME = re.compile(r"(\d+)\.(\d+)\.json", re.ASCII)
+
+# A write takes microseconds: one that is not whole after so many reads is that of a backend that was killed.
+_READS = 100
 
 # How often a load publishes how far it is.
 _PROGRESS_SECONDS = 0.1
@@ -66,6 +74,7 @@ class Board:
     rows: list[Deployment] = field(default_factory=list)
     folder: Path = FOLDER
     _published_at: float = 0.0
+    _file: int | None = None
 
     def add(self, row: Deployment) -> None:
         """Show a row from now on."""
@@ -94,16 +103,20 @@ class Board:
 
     def _replace(self, path: Path) -> None:
         if not self.rows:
+            self.close()
             path.unlink(missing_ok=True)
             return
-        new = path.with_suffix(".new")
-        text = json.dumps([asdict(row) for row in self.rows])
-        try:
-            new.write_text(text, "utf-8")
-        except FileNotFoundError:  # the first one on this server, or after a restart that emptied pg_stat_tmp
+        if self._file is None:
             self.folder.mkdir(mode=0o700, exist_ok=True)
-            new.write_text(text, "utf-8")
-        new.replace(path)
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        body = json.dumps([vars(row) for row in self.rows]).encode("utf-8")
+        os.pwrite(self._file, b"%d %d\n%b" % (len(body), zlib.crc32(body), body), 0)
+
+    def close(self) -> None:
+        """Let go of the file, which stays."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
 
 def read(alive: dict[int, int], folder: Path = FOLDER) -> list[tuple[int, dict[str, Any]]]:
@@ -118,11 +131,22 @@ def read(alive: dict[int, int], folder: Path = FOLDER) -> list[tuple[int, dict[s
             if not _is_alive(pid):
                 path.unlink(missing_ok=True)
             continue
-        try:
-            rows += [(pid, row) for row in json.loads(path.read_text("utf-8"))]
-        except FileNotFoundError:  # its backend let go of everything just now
-            continue
+        rows += [(pid, row) for row in _whole(path)]
     return rows
+
+
+def _whole(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file, read again while its backend is in the middle of a write; none if it is gone."""
+    for _ in range(_READS):
+        try:
+            head, _, body = path.read_bytes().partition(b"\n")
+            length, checksum = map(int, head.split())
+        except (FileNotFoundError, ValueError):
+            continue
+        if zlib.crc32(body[:length]) == checksum:
+            rows: list[dict[str, Any]] = json.loads(body[:length])
+            return rows
+    return []
 
 
 def sweep(folder: Path = FOLDER) -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from pgml_transform import call, catalog, deployments, doctor, memory, policy, result, server, settings, task
+from pgml_transform import call, catalog, deployments, memory, policy, result, server, settings, task
 from pgml_transform.engine import Engine
 from pgml_transform.errors import InvalidInput
 
@@ -98,6 +98,8 @@ def task_rows() -> list[tuple[str, str, str, str]]:
 
 def doctor_rows() -> list[dict[str, Any]]:
     """The rows of pgml.doctor()."""
+    from pgml_transform import doctor  # no other call needs what it imports
+
     return [asdict(check) for check in doctor.examine(server.caller().settings, server.preloaded_libraries())]
 
 

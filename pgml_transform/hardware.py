@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,8 @@ _GPU_NODES = ("nvidia[0-9]*", "dxg", "kfd")
 
 # The first generation whose compute capability has bf16 arithmetic; before it torch emulates it.
 _AMPERE = 8
+
+_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,18 @@ def probe(held: dict[str, int] | None = None, memory_limit: int | None = None, p
 
 
 def free_ram(held: dict[str, int], memory_limit: int | None) -> int:
-    """What of the RAM this backend may still take."""
-    free = _ram()[1]
+    """What of the RAM this backend may still take, as of a second ago at most: a look takes half a millisecond."""
+    if time.monotonic() - _Look.at > _LOOK_SECONDS:
+        _Look.free, _Look.at = _ram()[1], time.monotonic()
+    free = _Look.free
     return free if memory_limit is None else min(free, max(0, memory_limit - held.get("cpu", 0)))
+
+
+class _Look:
+    """The last look at the machine's free memory, and when it was."""
+
+    free = 0
+    at = float("-inf")
 
 
 def has_gpu() -> bool:

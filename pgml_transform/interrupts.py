@@ -20,6 +20,7 @@ T = TypeVar("T")
 _POLL_SECONDS = 0.02
 # A library's `except:` can swallow the exception; it is raised again as long as the flag stands.
 _AGAIN_AFTER_POLLS = 25
+_IDLE_POLLS = 50
 
 
 class Interrupted(BaseException):
@@ -32,7 +33,8 @@ class Watch:
     def __init__(self, is_pending: Callable[[], bool]) -> None:
         self._is_pending = is_pending
         self._lock = threading.Lock()
-        self._working = threading.Event()
+        self._wake = threading.Event()
+        self._asleep = False
         self._target: int | None = None
         self._thread: threading.Thread | None = None
 
@@ -60,29 +62,29 @@ class Watch:
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._target = threading.get_ident()
-        self._working.set()
+        if self._asleep:
+            self._wake.set()
 
     def _stop(self) -> None:
         with self._lock:
-            self._working.clear()
             if self._target is not None:
                 _raise_in(self._target, None)  # takes back what was raised and has not arrived
             self._target = None
 
     def _watch(self) -> None:
-        polls = 0
-        pause = threading.Event()
+        polls = idle = 0
         while True:
-            self._working.wait()
-            if self._is_pending() and not _is_importing(self._target):
-                if polls % _AGAIN_AFTER_POLLS == 0:
-                    with self._lock:
-                        if self._target is not None and self._working.is_set():
-                            _raise_in(self._target, Interrupted)
-                polls += 1
-            else:
-                polls = 0
-            pause.wait(_POLL_SECONDS)
+            pending = self._target is not None and self._is_pending() and not _is_importing(self._target)
+            if pending and polls % _AGAIN_AFTER_POLLS == 0:
+                with self._lock:
+                    if self._target is not None:
+                        _raise_in(self._target, Interrupted)
+            polls = polls + 1 if pending else 0
+            idle = idle + 1 if self._target is None else 0
+            # Between calls that follow each other it stays awake: waking a thread costs a call more than its polling.
+            self._asleep = idle > _IDLE_POLLS
+            self._wake.wait(None if self._asleep and self._target is None else _POLL_SECONDS)
+            self._wake.clear()
 
 
 def _is_importing(thread: int | None) -> bool:

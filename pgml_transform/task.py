@@ -7,6 +7,7 @@ import json
 import os
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from pgml_transform import catalog, quantization
@@ -72,6 +73,7 @@ class Task:
     token: str | None = field(default=None, compare=False, repr=False)
 
 
+@lru_cache(maxsize=64)  # a session asks for few tasks, again and again
 def parse(task_text: str) -> Task:
     """Read the task argument: JSON when it looks like JSON, else a task's name.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,7 @@ def test_sweep_removes_what_is_left_of_dead_backends(tmp_path: Path, gone: int) 
     """Files of processes that are no more go, half-written ones too; those of the living stay."""
     board(tmp_path)
     board(tmp_path, pid=gone)
-    (tmp_path / "stat" / f"{gone}.9.new").write_text("half")
+    (tmp_path / "stat" / f"{gone}.9.json").write_text("half")
 
     deployments.sweep(tmp_path / "stat")
 
@@ -105,3 +106,40 @@ def test_a_full_disk_fails_no_call(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     Board(HERE, 7, folder=tmp_path / "file").add(Deployment("fill-mask", "org/model"))
+
+
+def test_a_shorter_file_is_whole(tmp_path: Path) -> None:
+    """What is written over a longer file is read as it is, without the rest of that."""
+    shown = board(tmp_path)
+    shown.add(Deployment("fill-mask", "org/" + "long" * 100))
+    shown.remove(shown.rows[1:])
+
+    assert models(tmp_path, {HERE: 7}) == [(HERE, "org/model")]
+
+
+def test_a_write_that_was_cut_off_shows_nothing(tmp_path: Path) -> None:
+    """A checksum that does not fit is not taken for rows."""
+    board(tmp_path)
+    (path,) = (tmp_path / "stat").iterdir()
+    path.write_bytes(path.read_bytes()[:-3])
+
+    assert models(tmp_path, {HERE: 7}) == []
+
+
+def test_readers_and_a_writer_at_once(tmp_path: Path) -> None:
+    """However often a file is read while it is written, its rows are whole."""
+    shown = board(tmp_path)
+    reads: list[int] = []
+
+    def read() -> None:
+        reads.extend(len(models(tmp_path, {HERE: 7})) for _ in range(300))
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    while any(reader.is_alive() for reader in readers):
+        shown.rows[0].model = "x" * (shown.rows[0].calls % 3000)
+        shown.rows[0].calls += 1
+        shown.publish()
+
+    assert set(reads) == {1}
