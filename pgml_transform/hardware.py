@@ -29,13 +29,17 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Hardware:
-    """The machine as this backend may use it; sizes in bytes. `ram_held` as `Gpu.held`."""
+    """The machine as this backend may use it; sizes in bytes. `ram_held` as `Gpu.held`.
+
+    `unusable_gpu`: there is a GPU, and torch can't use it, being a build for the CPU or without its driver.
+    """
 
     ram_total: int
     ram_free: int
     cpu_bf16: bool = False
     gpus: tuple[Gpu, ...] = ()
     ram_held: int = 0
+    unusable_gpu: bool = False
 
 
 def probe(held: dict[str, int] | None = None, memory_limit: int | None = None, private: int | None = None) -> Hardware:
@@ -51,7 +55,8 @@ def probe(held: dict[str, int] | None = None, memory_limit: int | None = None, p
     if memory_limit is not None:
         total, emptied = min(total, memory_limit), min(emptied, memory_limit)
         free = min(free, max(0, memory_limit - in_ram))
-    return Hardware(total, free, _cpu_has_bf16(), _gpus(held), max(0, emptied - free))
+    gpus = _gpus(held)
+    return Hardware(total, free, _cpu_has_bf16(), gpus, max(0, emptied - free), has_gpu() and not gpus)
 
 
 def free_ram(held: dict[str, int], memory_limit: int | None) -> int:

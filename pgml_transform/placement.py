@@ -123,6 +123,8 @@ class _Resolver:
             self._require_fit(place, "what max_memory names")
         place = self._on_cpu()
         self._require_fit(place, "any device" if gpus else "the CPU", tried=[one for _, one in single])
+        if self.hardware.unusable_gpu:
+            return replace(place, warning="the model runs on the CPU: there is a GPU, and torch can't use it")
         if not self.hardware.gpus:
             return place
         need = pretty(min((one.needed for _, one in single), default=place.needed))

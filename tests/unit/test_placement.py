@@ -239,6 +239,8 @@ def test_the_cpu_is_never_silent_beside_a_gpu() -> None:
     place = resolve({}, HALF, FULL)
 
     assert place.warning == "the model runs on the CPU: it needs 1.5 GB on a GPU, and cuda:0 has 256 MB free"
+    unusable = resolve({}, HALF, replace(RAM, unusable_gpu=True))
+    assert unusable.warning == "the model runs on the CPU: there is a GPU, and torch can't use it"
     assert resolve({"device": "cpu"}, HALF, FULL).warning is None
     assert resolve({}, HALF, LAPTOP).warning is None
 
