@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 
-pytest_plugins = ["fix_server"]
+pytest_plugins = ["fix_server", "fix_hub"]
 
 
 def pytest_report_header() -> str:
