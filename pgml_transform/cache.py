@@ -36,6 +36,9 @@ class PipelineCache:
         # Where a task was placed before: the hardware changes with every load, the decision must not.
         self._placed: dict[tuple[Task, Wishes, str], Placement] = {}
 
+    def __contains__(self, key: Key) -> bool:
+        return key in self._entries
+
     def __len__(self) -> int:
         return len(self._entries)
 

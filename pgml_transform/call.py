@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from pgml_transform.errors import InvalidArgument
@@ -20,7 +19,6 @@ class Call:
     seed: int | None = None
 
 
-@lru_cache(maxsize=64)  # as for tasks
 def parse(text: str, defaults: str = "{}") -> Call:
     """Read `args`; `defaults` are the arguments that the task sets for every call, canonical JSON.
 

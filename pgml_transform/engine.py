@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pgml_transform import checkpoint, hardware, loader, memory, placement, runner
+from pgml_transform import checkpoint, hardware, loader, memory, placement, runner, signatures
 from pgml_transform.cache import Loaded, PipelineCache
 from pgml_transform.call import Call
 from pgml_transform.checkpoint import Checkpoint
@@ -27,10 +27,12 @@ from pgml_transform.task import Task
 
 _FAILURES_SHOWN = 8
 
-# What a tokenizer takes for a character, measured on texts of 10 MB; texts that are shorter are not looked at.
-_TOKENIZER_BYTES = 60
-_LONG_TEXT = 100_000
+# What a tokenizer takes for a character, measured on texts of 10 MB, and what each text of a batch takes that is
+# padded to the longest. What is small is not looked at.
+_TOKENIZER_BYTES, _PADDING_BYTES = 60, 16
+_SMALL = 6_000_000
 
+Limited = Callable[[], AbstractContextManager[None]]
 
 _NO_CALL = Call()
 
@@ -74,6 +76,7 @@ class Engine:
         """The pipeline of the task, from the cache or loaded now; `call` is the one that it is loaded for."""
         loaded = self.cache.get(task, settings.device)
         if loaded is not None:
+            signatures.check(type(loaded.pipeline), task.task, json.loads(task.calling))
             return loaded
         found, place = self.place(task, settings)
         loaded = self.cache.get_placed(task, settings.device, place)
@@ -164,11 +167,10 @@ class Engine:
         loader.import_libraries()
         names = [*json.loads(task.calling), *json.loads(plan.call.arguments)]
         read_weights = loader.load(task, names, place, plan.found, plan.settings)
-        limited = self._limited(plan.settings, f'loading model "{task.model}"', on_gpu=place.uses_gpu)
-        supervisor = loader.Supervisor(
-            lambda share: self.board.publish_progress(row, share), self.warning, lambda: limited(None)
-        )
+        limited = self.limited(plan.settings, f'loading model "{task.model}"', on_gpu=place.uses_gpu)
+        supervisor = loader.Supervisor(lambda share: self.board.publish_progress(row, share), self.warning, limited)
         pipeline = read_weights(supervisor)
+        hardware.look_again()
         held = loader.sizes(pipeline)
         row.device_map = loader.device_map(pipeline)
         row.parameters = loader.parameters(pipeline)
@@ -205,39 +207,39 @@ class Engine:
 
     def _run(self, loaded: Loaded, call: Call, inputs: Sequence[str | None], settings: Settings) -> list[Any]:
         row = loaded.row
-        limited = self._limited(settings, f'running model "{row.model}"', on_gpu=row.gpu_bytes > 0)
-        with self._busy(row, len(inputs)):
-            self._check_lengths(inputs, settings)
-            return runner.run(loaded.pipeline, row, inputs, call, lambda: limited(self.safe_point))
+        limited = self.limited(settings, f'running model "{row.model}"', on_gpu=row.gpu_bytes > 0)
 
-    def _check_lengths(self, inputs: Sequence[str | None], settings: Settings) -> None:
+        def around_batch() -> AbstractContextManager[None]:
+            self.safe_point()
+            return limited()
+
+        with self._busy(row, len(inputs)):
+            self._check_texts(inputs, call, settings)
+            return runner.run(loaded.pipeline, row, inputs, call, around_batch)
+
+    def _check_texts(self, inputs: Sequence[str | None], call: Call, settings: Settings) -> None:
         """A tokenizer that runs out of memory ends the process, and with it the server: so it is asked beforehand."""
-        longest = max(len(text) for text in inputs if text is not None)
-        if longest < _LONG_TEXT:
+        lengths = [len(text) for text in inputs if text is not None]
+        longest, batch = max(lengths), min(call.batch_size or 1, len(lengths))
+        needed = longest * (_TOKENIZER_BYTES + batch * _PADDING_BYTES)
+        if needed < _SMALL:
             return
-        needed, free = longest * _TOKENIZER_BYTES, hardware.free_ram(self.cache.held(), settings.memory_limit)
+        free = hardware.free_ram(self.cache.held(), settings.memory_limit)
         if needed > free:
             raise OutOfMemory(
-                f"an input of {longest:,} characters needs about {pretty(needed)}, {pretty(free)} is free",
-                detail="So much does a tokenizer take for a text.",
-                hint="cut the text into parts that the model can read",
+                f"an input of {longest:,} characters in a batch of {batch} needs about {pretty(needed)}, "
+                f"{pretty(free)} is free",
+                detail="So much does a tokenizer take for a text, and the padding of the others to its length.",
+                hint='cut the text into parts that the model can read, or give a smaller "batch_size"',
             )
 
-    def _limited(
-        self, settings: Settings, doing: str, *, on_gpu: bool
-    ) -> Callable[[Callable[[], None] | None], AbstractContextManager[None]]:
-        """What bounds the memory of blocks that work in RAM, each after a safe point where one is given.
+    def limited(self, settings: Settings, doing: str, *, on_gpu: bool = False) -> Limited:
+        """What bounds the memory of blocks that work in RAM, all of them together, from now on.
 
         CUDA reserves address space as it likes and tells by itself when memory is out.
         """
-        more = hardware.free_ram(self.cache.held(), settings.memory_limit)
-
-        def limited(first: Callable[[], None] | None) -> AbstractContextManager[None]:
-            if first is not None:
-                first()
-            return memory.translated(None, doing) if on_gpu else memory.limited_to(more, doing)
-
-        return limited
+        ceiling = memory.private_bytes() + hardware.free_ram(self.cache.held(), settings.memory_limit)
+        return lambda: memory.translated(doing) if on_gpu else memory.limited_to(ceiling, doing)
 
     @contextmanager
     def _busy(self, row: Deployment, inputs: int) -> Iterator[None]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pgml_transform import call, catalog, deployments, memory, policy, result, server, settings, task
 from pgml_transform.engine import Engine
-from pgml_transform.errors import InvalidInput
+from pgml_transform.errors import InvalidInput, PgmlError
 
 
 @server.outcome
@@ -26,7 +26,9 @@ def transform(task_text: str, args_text: str, inputs: list[str | None], cache: b
         raise InvalidInput("inputs has more than one dimension", hint="write one array of texts: ARRAY['...', '...']")
     if not any(text is not None for text in inputs):
         return result.to_json(inputs)
-    return result.to_json(_engine().run(wanted, asked, inputs, caller.settings, cache))
+    outputs = _engine().run(wanted, asked, inputs, caller.settings, cache)
+    with _engine().limited(caller.settings, "making JSON of the answers")():
+        return result.to_json(outputs)
 
 
 @server.outcome
@@ -66,7 +68,7 @@ def explain(task_text: str) -> str:
             "needed_bytes": place.needed,
             "free_bytes": place.budget,
             "warning": place.warning,
-            "loaded": _engine().cache.get_placed(wanted, caller.settings.device, place) is not None,
+            "loaded": (wanted, place) in _engine().cache,
         }
     )
 
@@ -100,7 +102,12 @@ def doctor_rows() -> list[dict[str, Any]]:
     """The rows of pgml.doctor()."""
     from pgml_transform import doctor  # no other call needs what it imports
 
-    return [asdict(check) for check in doctor.examine(server.caller().settings, server.preloaded_libraries())]
+    try:
+        settings_now, first = server.caller().settings, []
+    except PgmlError as error:
+        settings_now = settings.Settings()
+        first = [doctor.Check("settings", ok=False, detail=error.message, hint=error.hint)]
+    return [asdict(check) for check in [*first, *doctor.examine(settings_now, server.preloaded_libraries())]]
 
 
 def deployment_rows() -> list[dict[str, Any]]:

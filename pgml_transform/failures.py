@@ -30,7 +30,8 @@ _OUT_OF_MEMORY = re.compile(
 )
 # What a text that is longer than the model reads makes of it, on the CPU.
 _TOO_LONG = re.compile(
-    r"size of tensor a|index out of range|out of bounds for dim|must match the size|expanded size|sequence length",
+    r"size of tensor a|index out of range in self|out of bounds for dim|must match the size|expanded size"
+    r"|sequence length",
     re.IGNORECASE,
 )
 
@@ -75,6 +76,8 @@ def of_load(task: Task, error: Exception) -> PgmlError:
 def of_run(pipeline: Any, arguments: dict[str, Any], error: Exception) -> PgmlError:
     """Whose fault a run's failure is: the input's, the arguments', or the model's own."""
     kind, reason = type(error).__name__, first_line(error)
+    if isinstance(error, ImportError):
+        return MissingPackage("an argument needs a Python package that is not installed", detail=reason)
     if kind == "PipelineException":  # fill-mask's word for a text without its mask
         mask = getattr(pipeline.tokenizer, "mask_token", None)
         hint = f"write {mask} where a word is to be found" if mask else None

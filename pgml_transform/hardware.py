@@ -67,6 +67,11 @@ def free_ram(held: dict[str, int], memory_limit: int | None) -> int:
     return free if memory_limit is None else min(free, max(0, memory_limit - held.get("cpu", 0)))
 
 
+def look_again() -> None:
+    """Forget the last look: memory was given back, or taken."""
+    _Look.at = float("-inf")
+
+
 class _Look:
     """The last look at the machine's free memory, and when it was."""
 

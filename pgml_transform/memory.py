@@ -15,7 +15,6 @@ from pathlib import Path
 from pgml_transform import hardware
 from pgml_transform.errors import InvalidArgument, OutOfMemory
 from pgml_transform.failures import first_line, is_out_of_memory
-from pgml_transform.sizes import pretty
 
 # Stacks and arenas of the threads that libraries start: counted in full where they are mapped, and hardly used.
 # A thread that can't be made ends the process (libgomp).
@@ -27,18 +26,18 @@ _UNLIMITED = resource.getrlimit(resource.RLIMIT_DATA)
 
 
 @contextmanager
-def limited_to(more: int, doing: str) -> Iterator[None]:
-    """Let this process allocate `more` bytes than it has now; what asks for more gets OutOfMemory.
+def limited_to(ceiling: int, doing: str) -> Iterator[None]:
+    """Let this process have no more private bytes than the ceiling; what asks for more gets OutOfMemory.
 
     RLIMIT_DATA counts private writable memory, so it bounds what swapping or the OOM killer would have to free.
     The limit is given back afterwards. Only for blocks that allocate in Python or torch: Rust's allocator, and so a
     tokenizer, ends the process where memory is refused, and with it the server.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = _private_bytes() + max(0, more) + _THREADS
+    limit = ceiling + _THREADS
     if soft != resource.RLIM_INFINITY:
         limit = min(limit, soft)
-    with translated(more, doing):
+    with translated(doing):
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
         try:
             yield
@@ -47,8 +46,8 @@ def limited_to(more: int, doing: str) -> Iterator[None]:
 
 
 @contextmanager
-def translated(more: int | None, doing: str) -> Iterator[None]:
-    """Make OutOfMemory of an allocation that fails in the block; `more` is what there was, None on a GPU."""
+def translated(doing: str) -> Iterator[None]:
+    """Make OutOfMemory of an allocation that fails in the block."""
     try:
         yield
     except Exception as error:
@@ -56,9 +55,7 @@ def translated(more: int | None, doing: str) -> Iterator[None]:
             raise
         raise OutOfMemory(
             f"out of memory while {doing}",
-            detail=first_line(error)
-            if more is None
-            else f"It wanted more than the {pretty(more)} that this backend may still take ({first_line(error)}).",
+            detail=f"It wanted more than this backend may still take ({first_line(error)}).",
             hint='use smaller inputs or "max_new_tokens", a smaller model or "load_in_4bit": true, or free memory '
             "with SELECT pgml.unload()",
         ) from error
@@ -88,6 +85,7 @@ def lift() -> None:
 
 def give_back() -> None:
     """Return freed memory to the system: Python's cycles, the C library's heap, torch's store on each GPU."""
+    hardware.look_again()
     gc.collect()
     with contextlib.suppress(AttributeError):  # only glibc has it
         ctypes.CDLL(None).malloc_trim(0)
@@ -96,8 +94,8 @@ def give_back() -> None:
         torch.cuda.empty_cache()
 
 
-def _private_bytes() -> int:
-    """What RLIMIT_DATA counts: proc(5), statm, the sixth field, in pages."""
+def private_bytes() -> int:
+    """What of this process RLIMIT_DATA counts: proc(5), statm, the sixth field, in pages."""
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[5])
     return pages * os.sysconf("SC_PAGE_SIZE")
 

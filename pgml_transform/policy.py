@@ -83,7 +83,8 @@ def check_task(task: Task, policy: Policy) -> None:
         if not isinstance(tokenizer, str):
             raise InvalidTask(f'"tokenizer" is {json.dumps(tokenizer)}, not the name of a model')
         _check_model(tokenizer, policy, task.trust_remote_code)
-    for key in ("subfolder", "variant"):
+    _check_inside("revision", task.revision)  # the hub's library makes a path of it
+    for key in ("code_revision", "subfolder", "variant"):
         _check_inside(key, loading.get(key))
     attention = loading.get("attn_implementation")
     if attention is not None and attention not in _ATTENTION:

@@ -34,17 +34,18 @@ def _plain(value: Any) -> Any:
 def _strict(value: Any) -> Any:
     """The same value with null for every number that JSON has not."""
     if isinstance(value, dict):
-        return {_text(str(key)): _strict(inner) for key, inner in value.items()}
+        return {in_text(str(key)): _strict(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_strict(inner) for inner in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):
-        return _text(value)
+        return in_text(value)
     if value is None or isinstance(value, int):
         return value
     return _strict(_plain(value))
 
 
-def _text(text: str) -> str:
+def in_text(text: str) -> str:
+    """The text with U+FFFD for what PostgreSQL's text can't hold."""
     return _NOT_IN_TEXT.sub("\ufffd", text)

@@ -11,12 +11,12 @@ from typing import Any
 from pgml_transform import failures, signatures
 from pgml_transform.call import Call
 from pgml_transform.deployments import Deployment
-from pgml_transform.errors import InvalidArgument, PgmlError
+from pgml_transform.errors import InvalidArgument, InvalidInput, PgmlError
 from pgml_transform.values import shown
 
 # Numbers of tokens that a tokenizer would allocate for at once. No model reads as many.
 _LENGTHS = {"max_length", "pad_to_multiple_of", "stride", "max_new_tokens", "min_length", "min_new_tokens"}
-_LONGEST = 1 << 24
+_LONGEST = 1 << 20
 
 AroundBatch = Callable[[], AbstractContextManager[None]]
 
@@ -31,6 +31,8 @@ def run(
     """
     texts = [text for text in inputs if text is not None]
     arguments = _arguments(pipeline, json.loads(call.arguments))
+    if pipeline.task == "zero-shot-classification" and "" in texts:
+        raise InvalidInput('task "zero-shot-classification" refuses an empty text', hint="write NULL to leave one out")
     if call.seed is not None:
         _seed(call.seed)
     with _metered(pipeline, row, around_batch):
@@ -46,7 +48,7 @@ def run(
 def _arguments(pipeline: Any, arguments: dict[str, Any]) -> dict[str, Any]:
     """The call's arguments as the pipeline takes them; InvalidArgument for what it does not."""
     signatures.check(type(pipeline), pipeline.task, arguments)
-    _check_lengths(arguments)
+    _check_numbers(arguments)
     if isinstance(eos := arguments.pop("eos_token", None), str):
         arguments["eos_token_id"] = _token_id(pipeline, eos)
     if "stop_strings" in arguments:
@@ -61,15 +63,17 @@ def _arguments(pipeline: Any, arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def _check_lengths(arguments: dict[str, Any]) -> None:
+def _check_numbers(arguments: dict[str, Any]) -> None:
     """A tokenizer asked for a length that memory has not would end the process, and with it the server."""
     for name, value in arguments.items():
         if isinstance(value, dict):
-            _check_lengths(value)
+            _check_numbers(value)
         elif name in _LENGTHS and value is not None:
             whole = isinstance(value, int) and not isinstance(value, bool)
-            if not whole or not 0 <= value <= _LONGEST:
-                raise InvalidArgument(f'"{name}" is {shown(value)}', hint=f"write a whole number up to {_LONGEST}")
+            least = 1 if name == "pad_to_multiple_of" else 0
+            if not whole or not least <= value <= _LONGEST:
+                hint = f"write a whole number from {least} to {_LONGEST}"
+                raise InvalidArgument(f'"{name}" is {shown(value)}', hint=hint)
 
 
 def _check_zero_shot(arguments: dict[str, Any]) -> None:
@@ -79,6 +83,7 @@ def _check_zero_shot(arguments: dict[str, Any]) -> None:
             hint='args => \'{"candidate_labels": ["urgent", "not urgent"]}\'::jsonb',
         )
     template = arguments.get("hypothesis_template", "{}")
+    # str.format fills it: any other field could reach into objects, or be padded to any width.
     if (
         not isinstance(template, str)
         or re.findall(r"[{}][^{}]*", template.replace("{}", "", 1))
@@ -94,7 +99,8 @@ def _answers(pipeline: Any, texts: list[str], arguments: dict[str, Any], batch_s
         if batch_size in (None, 1) or "" not in texts:
             return list(pipeline(texts, **({} if batch_size is None else {"batch_size": batch_size}), **arguments))
         # A text without tokens can't be padded into a batch: those run one by one.
-        filled = iter(pipeline([text for text in texts if text], batch_size=batch_size, **arguments))
+        some = [text for text in texts if text]
+        filled = iter(pipeline(some, batch_size=batch_size, **arguments) if some else [])
         return [next(filled) if text else pipeline([text], **arguments)[0] for text in texts]
     except (PgmlError, MemoryError):
         raise

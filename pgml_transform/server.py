@@ -14,7 +14,7 @@ from typing import Any
 import plpy
 
 import pgml_transform
-from pgml_transform import interrupts, memory, settings
+from pgml_transform import interrupts, memory, result, settings
 from pgml_transform.errors import ModelFailed, NotInstalled, PgmlError
 from pgml_transform.policy import Policy, Rule
 from pgml_transform.settings import ANYBODY, SETTINGS, Settings
@@ -167,7 +167,8 @@ def _failure(
     error: Exception, message: str, sqlstate: str, detail: str | None = None, hint: str | None = None
 ) -> Outcome:
     trace = "".join(traceback.format_exception(error))
-    return _outcome(sqlstate=sqlstate, message=message, detail=detail, hint=hint, trace=trace)
+    texts = {"message": message, "detail": detail, "hint": hint, "trace": trace}
+    return _outcome(sqlstate=sqlstate, **{name: text and result.in_text(text) for name, text in texts.items()})
 
 
 def _outcome(**fields: Any) -> Outcome:

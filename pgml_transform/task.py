@@ -7,7 +7,6 @@ import json
 import os
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from pgml_transform import catalog, quantization
@@ -36,6 +35,7 @@ LOADING = frozenset(
 
 # No task's name begins like that: an object, or what a jsonb can hold beside one.
 _JSON = re.compile(r"\s*([{\[\"\d-]|(null|true|false)\s*$)")
+_NOT_IN_TEXT = re.compile(r"\\u0000|[\ud800-\udfff]")
 _DTYPES = {"half": "float16", "float": "float32", "double": "float64"}
 
 
@@ -73,12 +73,27 @@ class Task:
     token: str | None = field(default=None, compare=False, repr=False)
 
 
-@lru_cache(maxsize=64)  # a session asks for few tasks, again and again
 def parse(task_text: str) -> Task:
     """Read the task argument: JSON when it looks like JSON, else a task's name.
 
     Raises InvalidTask for what is malformed, UnknownTask for a name that is not in the catalog.
     """
+    task = _PARSED.get(task_text)
+    if task is None:
+        task = _parsed(task_text)
+        if task.token is None and len(task_text) <= _LONGEST_KEPT:
+            if len(_PARSED) >= _MOST_KEPT:
+                _PARSED.clear()
+            _PARSED[task_text] = task
+    return task
+
+
+# A session asks for few tasks, again and again. What has a token in it is not kept.
+_PARSED: dict[str, Task] = {}
+_MOST_KEPT, _LONGEST_KEPT = 64, 4096
+
+
+def _parsed(task_text: str) -> Task:
     return from_keywords(_object(task_text) if _JSON.match(task_text) else {"task": task_text.strip()})
 
 
@@ -120,6 +135,8 @@ def _object(task_text: str) -> dict[str, Any]:
             f"the task is {shown(value)}, not an object",
             hint='write \'text-generation\', or \'{"task": "text-generation", "model": "..."}\'::jsonb',
         )
+    if _NOT_IN_TEXT.search(canonical(value)):
+        raise InvalidTask("the task has a character that PostgreSQL's text can't have", detail="NUL, or half a pair.")
     return value
 
 
@@ -135,9 +152,10 @@ def _flattened(keywords: dict[str, Any]) -> dict[str, Any]:
     flat = {key: value for key, value in keywords.items() if key != "model_kwargs"}
     for key, value in (nested or {}).items():
         if key in flat and flat[key] != value:
+            secret = key in {"token", "use_auth_token"}
             raise InvalidTask(
                 f'"{key}" is given twice',
-                detail=f'The task says {shown(flat[key])}, "model_kwargs" says {shown(value)}.',
+                detail=None if secret else f'The task says {shown(flat[key])}, "model_kwargs" says {shown(value)}.',
                 hint="give it once",
             )
         flat[key] = value
@@ -204,7 +222,10 @@ def _dtype(keywords: dict[str, Any], name: str) -> str | None:
 
 
 def _token(keywords: dict[str, Any]) -> str | None:
-    token = keywords.get("token", keywords.get("use_auth_token"))
+    token, older = keywords.get("token"), keywords.get("use_auth_token")
+    if None not in (token, older) and token != older:
+        raise InvalidTask('"token" and "use_auth_token" differ', hint='they are two names of one keyword: give "token"')
+    token = older if token is None else token
     if token is None or isinstance(token, bool):
         return None  # true and false mean the server user's own token, which the hub library finds by itself
     if not isinstance(token, str):

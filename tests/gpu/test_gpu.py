@@ -87,6 +87,6 @@ def test_running_out_of_gpu_memory_is_an_error(engine: Engine) -> None:
     """CUDA's own error becomes ours, and the next call runs."""
     import torch
 
-    with pytest.raises(OutOfMemory), memory.translated(0, "testing"):
+    with pytest.raises(OutOfMemory), memory.translated("testing"):
         torch.empty(1 << 50, device="cuda")
     run(engine, QWEN, "hello")

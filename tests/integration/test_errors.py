@@ -86,7 +86,7 @@ CASES: list[tuple[dict[str, Any], Any, str, str, str | None]] = [
         {"max_new_tokens": -1},
         "22023",
         'pgml.InvalidArgument: "max_new_tokens" is -1',
-        "write a whole number up to 16777216",
+        "write a whole number from 0 to 1048576",
     ),
     (
         {"task": "text-generation", "model": "Qwen/Qwen2.5-0.5B"},

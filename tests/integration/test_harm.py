@@ -62,9 +62,60 @@ def test_a_text_that_a_tokenizer_has_no_memory_for(connect: Connect) -> None:
         connection.execute("SELECT pgml.transform(%s::jsonb, ARRAY[repeat('word ', 1000000)])", [Jsonb(CLASSIFY)])
 
     assert caught.value.diag.message_primary == (
-        "pgml.OutOfMemory: an input of 5,000,000 characters needs about 286 MB, 100 MB is free"
+        "pgml.OutOfMemory: an input of 5,000,000 characters in a batch of 1 needs about 362 MB, 100 MB is free"
     )
     assert one(connection, "SELECT pgml.transform(%s::jsonb, ARRAY['I love it'])", Jsonb(CLASSIFY))
+
+
+@pytest.mark.usefixtures("database")
+def test_answers_that_grow_beyond_the_limit(connect: Connect) -> None:
+    """What a call's answers take together is bounded, batch after batch."""
+    connection = connect()
+    task = {"task": "feature-extraction", "model": "sentence-transformers/all-MiniLM-L6-v2"}
+    connection.execute("SELECT pgml.load(%s)", [Jsonb(task)])
+    connection.execute("SELECT pgml.configure('memory_limit', '150MB')")
+
+    with pytest.raises(psycopg.errors.OutOfMemory):
+        connection.execute(
+            "SELECT pgml.transform(%s::jsonb, array_fill(repeat('city ', 400), ARRAY[200]))", [Jsonb(task)]
+        )
+    assert one(connection, "SELECT jsonb_array_length(pgml.transform(%s::jsonb, ARRAY['a']))", Jsonb(task)) == 1
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        '{"task": "fill-mask", "revision": "/etc/hostname"}',
+        '{"task": "fill-mask", "revision": "../../../../etc/hostname"}',
+    ],
+)
+def test_a_revision_is_no_path(unharmed: Connection, task: str) -> None:
+    """The hub's library would open it: no file of the server is looked at for a caller."""
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match='"revision" is'):
+        unharmed.execute("SELECT pgml.transform(%s::text, ARRAY['x'])", [task])
+
+
+@pytest.mark.parametrize("task", ['{"task": "fill-mask", "revision": "\\u0000"}', '{"task": "text-\\ud800"}'])
+def test_characters_that_text_has_not(unharmed: Connection, task: str) -> None:
+    """NUL and lone surrogates in a task that is text are told as what they are."""
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="the task has a character"):
+        unharmed.execute("SELECT pgml.transform(%s::text, ARRAY['x'])", [task])
+
+
+def test_only_empty_texts_in_a_batch(unharmed: Connection) -> None:
+    """A batch without a text that has tokens is answered one by one."""
+    query = """SELECT pgml.transform('feature-extraction', '{"batch_size": 2}', ARRAY['', ''])"""
+
+    assert len(one(unharmed, query)) == 2
+
+
+def test_the_doctor_is_not_taken_ill(unharmed: Connection) -> None:
+    """A setting of no meaning is a row of the doctor's, not an error."""
+    unharmed.execute("SET pgml.device = 'garbage'")
+
+    rows = unharmed.execute("SELECT check_name, ok, detail FROM pgml.doctor()").fetchall()
+
+    assert rows[0] == ("settings", False, 'invalid value for pgml.device: "garbage"')
 
 
 def test_arrays_of_arrays(unharmed: Connection) -> None:

@@ -224,3 +224,18 @@ def test_a_deep_object_is_an_error() -> None:
     """JSON nested deeper than Python reads is malformed, not a crash."""
     with pytest.raises(InvalidTask):
         task.parse('{"task": ' + "[" * 100_000)
+
+
+def test_a_token_is_kept_nowhere() -> None:
+    """Tasks are parsed once, but one with a token is not kept; and no error shows it."""
+    text = '{"task": "fill-mask", "token": "hf_kept_nowhere"}'
+    task.parse(text)
+    assert "hf_kept_nowhere" not in repr(task._PARSED)
+
+    for twice in (
+        '{"task": "fill-mask", "token": "hf_one", "model_kwargs": {"token": "hf_two"}}',
+        '{"task": "fill-mask", "token": "hf_one", "use_auth_token": "hf_two"}',
+    ):
+        with pytest.raises(InvalidTask) as caught:
+            task.parse(twice)
+        assert "hf_" not in f"{caught.value} {caught.value.detail} {caught.value.hint}"
