@@ -30,7 +30,7 @@ _PARTS = (
 
 # What follows from them: name, left, right, meaning.
 _DERIVED = (
-    ("**SQL - plain Python**", "SQL", "plain Python", "what SQL costs; at most 1 ms is wanted; feature-extraction answers 135 KB of JSON"),
+    ("**SQL - plain Python**", "SQL", "plain Python", "what SQL costs; at most 1 ms is wanted (last: 135 KB)"),
     ("pipeline - plain Python", "pipeline", "plain Python", "of that: the backend's slower run"),
     ("entry - pipeline", "entry", "pipeline", "of that: our Python around the pipeline"),
     ("SQL - entry", "SQL", "entry", "of that: PL/pgSQL, PL/Python, text to jsonb to text, round trip, client"),
