@@ -8,6 +8,7 @@ An import is let end first: torch registers its operators while it is imported, 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import signal
 import sys
@@ -35,6 +36,7 @@ class Watch:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._asleep = False
+        self._fired = False
         self._target: int | None = None
         self._thread: threading.Thread | None = None
 
@@ -67,9 +69,10 @@ class Watch:
 
     def _stop(self) -> None:
         with self._lock:
-            if self._target is not None:
-                _raise_in(self._target, None)  # takes back what was raised and has not arrived
             self._target = None
+            fired, self._fired = self._fired, False
+        if fired:
+            _let_arrive()
 
     def _watch(self) -> None:
         polls = idle = 0
@@ -78,6 +81,7 @@ class Watch:
             if pending and polls % _AGAIN_AFTER_POLLS == 0:
                 with self._lock:
                     if self._target is not None:
+                        self._fired = True
                         _raise_in(self._target, Interrupted)
             polls = polls + 1 if pending else 0
             idle = idle + 1 if self._target is None else 0
@@ -97,10 +101,18 @@ def _is_importing(thread: int | None) -> bool:
     return False
 
 
-def _raise_in(thread: int, exception: type[BaseException] | None) -> None:
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(thread), None if exception is None else ctypes.py_object(exception)
-    )
+def _let_arrive() -> None:
+    """Take what was raised in this thread and has not arrived.
+
+    Taking it back, with NULL for the exception, would leave CPython's eval breaker set for good, and every loop slower.
+    """
+    with contextlib.suppress(Interrupted):
+        for _ in range(100):
+            pass
+
+
+def _raise_in(thread: int, exception: type[BaseException]) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(exception))
 
 
 def _flag(name: str) -> Callable[[], bool]:
